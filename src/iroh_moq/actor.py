@@ -1,0 +1,486 @@
+"""The event loop of a `Moq`: one inbox, one loop, and a short method for every kind of event.
+
+It holds the table of sessions by peer and of broadcasts by name, and nothing else changes either.
+
+**One connection per peer.** A peer may dial us while we dial it. The connection that the endpoint
+with the smaller id dialled survives, and each side can tell by itself which that is:
+
+- Dialling, with the smaller id: what the peer dialled is held, unused, until our own dial has
+  come through, and closed then; were our dial to fail, it is taken.
+- Dialling, with the larger id: what the peer dialled is taken at once, and our own dial given up.
+
+A dial has come through when the peer has opened a stream on it (`MoqSession._confirmed`), not
+with the handshake alone, for only then has the peer taken it. Nothing is announced on a connection
+before it is taken, and nobody is given a session that may turn out to be the other one.
+
+A peer that dials although there is a session with it either dialled before it took ours, and will
+give that dial up in a moment, or has lost the session and does not expect us to know. So its
+connection is held for `_HOLD`, and takes the session's place if it is still there. If the session
+is one that the peer dialled itself, only the second can be, and there is nothing to wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from iroh import Connection, Endpoint, EndpointAddr
+
+from .address import dial
+from .aio import TaskScope
+from .errors import ConnectError, Error, InternalConsistencyError, ServerError, SessionError
+from .lite import ALPN
+from .model import BroadcastProducer
+from .session import IncomingSessionStream, MoqSession
+from .transport.iroh import IrohTransport
+
+__all__ = ["Actor", "Connect", "GetPublished", "Incoming", "Publish", "Unpublish", "shut_down_error"]
+
+logger = logging.getLogger("iroh_moq.actor")
+
+_DUPLICATE = "duplicate"
+_REPLACED = "replaced"
+_SHUTDOWN = "shutdown"
+
+_CONFIRM = 3.0
+"""Seconds that a dialled peer has for its first stream. One that opens none, as it publishes and
+subscribes to nothing, is taken to have accepted."""
+
+_HOLD = 1.0
+"""Seconds that a second connection is held before it takes the place of the first."""
+
+_PATIENCE = 10.0
+"""Seconds to wait for the peer's own dial after it has turned ours down in favour of that."""
+
+
+def shut_down_error() -> InternalConsistencyError:
+    """What every call gets after the shutdown."""
+    return InternalConsistencyError("this Moq was shut down; make a new one")
+
+
+@dataclass(slots=True)
+class Connect:
+    """Somebody wants a session with a peer."""
+
+    remote: EndpointAddr
+    reply: asyncio.Future[MoqSession]
+
+
+@dataclass(slots=True)
+class Incoming:
+    """A peer has dialled, and is authorized."""
+
+    connection: Connection
+
+
+@dataclass(slots=True)
+class Publish:
+    """A broadcast is to be announced."""
+
+    name: str
+    producer: BroadcastProducer
+    reply: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Unpublish:
+    """A broadcast is to be announced no more."""
+
+    name: str
+    reply: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class GetPublished:
+    """Somebody wants the names of the broadcasts."""
+
+    reply: asyncio.Future[list[str]]
+
+
+@dataclass(slots=True)
+class _Dialled:
+    """A dial has come through or failed."""
+
+    peer: str
+    result: MoqSession | Error
+
+
+@dataclass(slots=True)
+class _Abandoned:
+    """Somebody who waited for a session waits no more."""
+
+    peer: str
+
+
+@dataclass(slots=True)
+class _HoldOver:
+    """A held connection has been held long enough."""
+
+    peer: str
+    held: IrohTransport
+
+
+@dataclass(slots=True)
+class _SessionEnded:
+    """A session has ended, and nothing of it is left."""
+
+    peer: str
+    session: MoqSession
+    error: SessionError
+
+
+@dataclass(slots=True)
+class _BroadcastEnded:
+    """A published broadcast's producer has ended it."""
+
+    name: str
+    producer: BroadcastProducer
+
+
+Answer = TypeVar("Answer")
+Message = Connect | Incoming | Publish | Unpublish | GetPublished
+_Event = Message | _Dialled | _Abandoned | _HoldOver | _SessionEnded | _BroadcastEnded
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What there is with one peer. `session` is the live one; `waiting` are those who want one."""
+
+    session: MoqSession | None = None
+    we_dialled: bool = False
+    dialling: asyncio.Task[None] | None = None
+    waiting: list[asyncio.Future[MoqSession]] = field(default_factory=list)
+    held: IrohTransport | None = None
+    patience: asyncio.TimerHandle | None = None
+
+    @property
+    def unused(self) -> bool:
+        return self.session is None and self.dialling is None and not self.waiting and self.held is None
+
+
+class Actor:
+    """Owns every session and every task of a `Moq`, from its first event to its shutdown."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._own_id = str(endpoint.id())
+        self._inbox: asyncio.Queue[_Event] = asyncio.Queue()
+        self._peers: dict[str, _Peer] = {}
+        self._published: dict[str, BroadcastProducer] = {}
+        self._endings: dict[str, Callable[[], None]] = {}
+        self._streams: set[IncomingSessionStream] = set()
+        self._tasks = TaskScope("moq")
+        self._owner = TaskScope("moq")
+        self._closed = False
+        self._run_task = self._owner.spawn(self._run(), "actor")
+
+    # From outside
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def send(self, message: Message) -> None:
+        """Puts a message into the inbox.
+
+        Raises:
+            InternalConsistencyError: the actor was shut down.
+        """
+        if self._closed:
+            raise shut_down_error()
+        self._inbox.put_nowait(message)
+
+    def incoming_sessions(self) -> IncomingSessionStream:
+        if self._closed:
+            raise shut_down_error()
+        stream = IncomingSessionStream()
+        self._streams.add(stream)
+        return stream
+
+    async def shutdown(self) -> None:
+        """Ends every session and task. A second call waits for the first."""
+        self._run_task.cancel()
+        if not self._run_task.done():
+            await asyncio.wait((self._run_task,))
+
+    # The loop
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._handle(await self._inbox.get())
+        finally:
+            await self._shut_down()
+
+    def _handle(self, event: _Event) -> None:
+        match event:
+            case Connect(remote, reply):
+                self._connect(remote, reply)
+            case Incoming(connection):
+                self._incoming(IrohTransport(connection))
+            case Publish(name, producer, reply):
+                self._publish(name, producer)
+                _answer(reply, None)
+            case Unpublish(name, reply):
+                self._unpublish(name)
+                _answer(reply, None)
+            case GetPublished(reply):
+                _answer(reply, list(self._published))
+            case _Dialled(peer, result):
+                self._dialled(peer, result)
+            case _Abandoned(peer):
+                self._abandoned(peer)
+            case _HoldOver(peer, held):
+                self._hold_over(peer, held)
+            case _SessionEnded(peer, session, error):
+                self._session_ended(peer, session, error)
+            case _BroadcastEnded(name, producer):
+                if self._published.get(name) is producer:
+                    self._unpublish(name)
+
+    def _post(self, event: _Event) -> None:
+        if not self._closed:
+            self._inbox.put_nowait(event)
+
+    # Broadcasts
+
+    def _publish(self, name: str, producer: BroadcastProducer) -> None:
+        if self._published.get(name) is not producer:
+            self._forget(name)
+            self._published[name] = producer
+            ending = self._endings[name] = partial(self._post, _BroadcastEnded(name, producer))
+            producer._state.on_close[ending] = None
+        if producer.is_closed:
+            self._forget(name)
+            return
+        consumer = producer.consume()
+        for session in self._sessions():
+            session.publish(name, consumer)
+
+    def _unpublish(self, name: str) -> None:
+        producer = self._forget(name)
+        if producer is not None:
+            consumer = producer.consume()
+            for session in self._sessions():
+                session.origin_producer().unpublish_broadcast(name, consumer)
+
+    def _forget(self, name: str) -> BroadcastProducer | None:
+        producer = self._published.pop(name, None)
+        if producer is not None:
+            producer._state.on_close.pop(self._endings.pop(name), None)
+        return producer
+
+    # Sessions
+
+    def _sessions(self) -> Iterable[MoqSession]:
+        return [peer.session for peer in self._peers.values() if peer.session is not None]
+
+    def _connect(self, remote: EndpointAddr, reply: asyncio.Future[MoqSession]) -> None:
+        name = str(remote.id())
+        peer = self._peers.setdefault(name, _Peer())
+        if peer.session is not None and not peer.session.is_closed:
+            _answer(reply, peer.session)
+            return
+        peer.waiting.append(reply)
+        reply.add_done_callback(lambda reply: self._post(_Abandoned(name)) if reply.cancelled() else None)
+        if peer.dialling is None and peer.patience is None:
+            peer.dialling = self._tasks.spawn(self._dial(name, remote), "dial")
+
+    async def _dial(self, name: str, remote: EndpointAddr) -> None:
+        """Dials, and waits until the peer has taken the connection."""
+        session: MoqSession | None = None
+        try:
+            connection = await dial(self._endpoint, remote, ALPN)
+            session = await MoqSession.session_connect(connection)
+            try:
+                async with asyncio.timeout(_CONFIRM):
+                    await session._confirmed()
+            except TimeoutError:
+                logger.debug("%s has opened no stream; it is taken to have accepted", name)
+            if session.is_closed:
+                error = await session.closed()
+                raise ServerError(f"peer {name[:10]} refused: {error}", error.code, error.reason)
+        except asyncio.CancelledError:
+            if session is not None:
+                session.close(0, _DUPLICATE)
+                await session.closed()
+            raise
+        except Error as error:
+            self._post(_Dialled(name, error))
+        else:
+            self._post(_Dialled(name, session))
+
+    def _dialled(self, name: str, result: MoqSession | Error) -> None:
+        peer = self._peers.setdefault(name, _Peer())
+        peer.dialling = None
+        if isinstance(result, MoqSession):
+            if peer.session is not None and not peer.session.is_closed:
+                self._discard(result)
+                return
+            self._release(peer)
+            self._take(name, peer, result, we_dialled=True)
+        elif peer.held is not None:
+            held, peer.held = peer.held, None
+            self._take(name, peer, MoqSession(held), we_dialled=False)
+        elif isinstance(result, ServerError) and result.code == 0 and result.reason == _DUPLICATE:
+            # The peer prefers its own dial, which must be on its way.
+            error = ConnectError(f"peer {name[:10]} turned the connection down in favour of one that never came")
+            peer.patience = asyncio.get_running_loop().call_later(_PATIENCE, self._give_up, name, error)
+        else:
+            self._give_up(name, result)
+
+    def _give_up(self, name: str, error: Error) -> None:
+        peer = self._peers.get(name)
+        if peer is not None:
+            peer.patience = None
+            waiting, peer.waiting = peer.waiting, []
+            for reply in waiting:
+                if not reply.done():
+                    reply.set_exception(error)
+            self._tidy(name)
+
+    def _abandoned(self, name: str) -> None:
+        peer = self._peers.get(name)
+        if peer is not None:
+            peer.waiting = [reply for reply in peer.waiting if not reply.done()]
+            if not peer.waiting and peer.dialling is not None:
+                peer.dialling.cancel()
+                peer.dialling = None
+            self._tidy(name)
+
+    def _incoming(self, transport: IrohTransport) -> None:
+        name = str(transport.remote_id)
+        peer = self._peers.setdefault(name, _Peer())
+        live = peer.session is not None and not peer.session.is_closed
+        if peer.dialling is not None and self._own_id < name:
+            self._hold(name, peer, transport)
+        elif live and peer.we_dialled:
+            self._hold(name, peer, transport)
+            asyncio.get_running_loop().call_later(_HOLD, self._post, _HoldOver(name, transport))
+        else:
+            if peer.dialling is not None:
+                peer.dialling.cancel()
+                peer.dialling = None
+            self._take(name, peer, MoqSession(transport), we_dialled=False)
+
+    def _hold(self, name: str, peer: _Peer, transport: IrohTransport) -> None:
+        self._release(peer)
+        logger.debug("%s dialled while there is another connection with it", name)
+        peer.held = transport
+
+    def _release(self, peer: _Peer) -> None:
+        """Closes what is held, as something else has been taken."""
+        if peer.held is not None:
+            self._tasks.spawn(_close_transport(peer.held, _DUPLICATE), "duplicate")
+            peer.held = None
+
+    def _hold_over(self, name: str, held: IrohTransport) -> None:
+        peer = self._peers.get(name)
+        if peer is None or peer.held is not held:
+            return
+        peer.held = None
+        if held.close_error is not None:
+            self._tasks.spawn(_close_transport(held, _DUPLICATE), "duplicate")
+        else:
+            self._take(name, peer, MoqSession(held), we_dialled=False)
+
+    def _take(self, name: str, peer: _Peer, session: MoqSession, *, we_dialled: bool) -> None:
+        """Makes a session the one with its peer."""
+        if peer.session is not None:
+            peer.session.close(0, _REPLACED)
+        if peer.patience is not None:
+            peer.patience.cancel()
+            peer.patience = None
+        peer.session, peer.we_dialled = session, we_dialled
+        logger.info("session with %s, dialled by %s", name, "us" if we_dialled else "the peer")
+        for broadcast, producer in self._published.items():
+            session.publish(broadcast, producer.consume())
+        waiting, peer.waiting = peer.waiting, []
+        for reply in waiting:
+            _answer(reply, session)
+        self._tasks.spawn(self._watch(name, session), "watch")
+        if not we_dialled:
+            for stream in self._streams:
+                stream._push(session)
+
+    def _discard(self, session: MoqSession) -> None:
+        session.close(0, _DUPLICATE)
+        self._tasks.spawn(_see_out(session), "duplicate")
+
+    async def _watch(self, name: str, session: MoqSession) -> None:
+        error = await session.closed()
+        self._post(_SessionEnded(name, session, error))
+
+    def _session_ended(self, name: str, session: MoqSession, error: SessionError) -> None:
+        logger.info("session with %s: %s", name, error)
+        peer = self._peers.get(name)
+        if peer is None or peer.session is not session:
+            return
+        peer.session = None
+        if peer.held is not None and peer.dialling is None:
+            held, peer.held = peer.held, None
+            self._take(name, peer, MoqSession(held), we_dialled=False)
+        self._tidy(name)
+
+    def _tidy(self, name: str) -> None:
+        if self._peers[name].unused:
+            del self._peers[name]
+
+    # The end
+
+    async def _shut_down(self) -> None:
+        self._closed = True
+        while not self._inbox.empty():
+            event = self._inbox.get_nowait()
+            match event:
+                case Connect() | Publish() | Unpublish() | GetPublished():
+                    _refuse(event.reply)
+                case Incoming(connection):
+                    connection.close(0, _SHUTDOWN.encode())
+                case _Dialled(result=MoqSession() as session):
+                    self._discard(session)
+        for name in list(self._published):
+            self._forget(name)
+        for stream in self._streams:
+            stream._end()
+        ending: list[MoqSession] = []
+        for peer in self._peers.values():
+            if peer.patience is not None:
+                peer.patience.cancel()
+            for reply in peer.waiting:
+                _refuse(reply)
+            if peer.held is not None:
+                self._tasks.spawn(_close_transport(peer.held, _SHUTDOWN), "held")
+            if peer.dialling is not None:
+                peer.dialling.cancel()
+            if peer.session is not None:
+                peer.session.close(0, _SHUTDOWN)
+                ending.append(peer.session)
+        self._peers.clear()
+        for session in ending:
+            await session.closed()
+        await self._tasks.join()
+
+
+async def _see_out(session: MoqSession) -> None:
+    await session.closed()
+
+
+async def _close_transport(transport: IrohTransport, reason: str) -> None:
+    transport.close(0, reason)
+    await transport.closed()
+    await transport.aclose()
+
+
+def _answer(reply: asyncio.Future[Answer], value: Answer) -> None:
+    if not reply.done():
+        reply.set_result(value)
+
+
+def _refuse(reply: asyncio.Future[Any]) -> None:
+    if not reply.done():
+        reply.set_exception(shut_down_error())

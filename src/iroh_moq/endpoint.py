@@ -1,0 +1,106 @@
+"""Endpoints for those who have none: bound for the internet, a network, or this machine alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from iroh import Endpoint, EndpointBuilder, IrohError, RelayMode, SecretKey
+
+from .errors import ConnectError, InvalidArgument, InvalidType
+from .lite import ALPN
+
+__all__ = ["KEY_SIZE", "bind_endpoint", "load_or_create_key"]
+
+KEY_SIZE = 32
+
+_ADDRESSES: dict[str, tuple[str, ...]] = {
+    "internet": (),
+    "lan": (),
+    "loopback": ("127.0.0.1:0", "[::1]:0"),
+}
+
+
+async def bind_endpoint(
+    network: str, key: bytes | None, addresses: Sequence[str], relays: Sequence[str] | None
+) -> Endpoint:
+    """Binds an endpoint that speaks moq-lite; the arguments are those of `Moq.bind`.
+
+    Raises:
+        InvalidArgument, InvalidType: an argument cannot be used.
+        ConnectError: an address cannot be bound.
+    """
+    if network not in _ADDRESSES:
+        raise InvalidArgument(f"network must be one of {', '.join(_ADDRESSES)}, not {network!r}")
+    if key is not None and not isinstance(key, bytes):
+        raise InvalidType(f"key must be bytes, not {type(key).__name__}")
+    if key is not None and len(key) != KEY_SIZE:
+        raise InvalidArgument(f"key must have {KEY_SIZE} bytes, not {len(key)}")
+    if relays is not None and network != "internet":
+        raise InvalidArgument(f"relays need the network 'internet', not {network!r}")
+    wanted = tuple(addresses) or _ADDRESSES[network]
+    try:
+        return await _builder(network, key, wanted, relays).bind()
+    except IrohError as error:
+        if not addresses and len(wanted) > 1:
+            # A machine without IPv6 can still have the first of the defaults.
+            return await bind_endpoint(network, key, wanted[:1], relays)
+        raise ConnectError(f"cannot bind to {', '.join(wanted) or 'any address'}: {error.message()}") from error
+
+
+def _builder(
+    network: str, key: bytes | None, addresses: Sequence[str], relays: Sequence[str] | None
+) -> EndpointBuilder:
+    builder = EndpointBuilder()  # type: ignore[no-untyped-call]
+    if network == "internet":
+        builder.apply_n0()
+    else:
+        builder.apply_minimal()
+    try:
+        if network != "internet":
+            builder.relay_mode(RelayMode.disabled())
+        elif relays is not None:
+            builder.relay_mode(RelayMode.custom_from_urls(list(relays)))
+        if key is not None:
+            builder.secret_key(key)
+        for address in addresses:
+            builder.bind_addr(address)
+    except IrohError as error:
+        raise InvalidArgument(f"an address, relay or key cannot be used: {error.message()}") from error
+    builder.alpns([ALPN])
+    return builder
+
+
+def load_or_create_key(path: str | os.PathLike[str]) -> bytes:
+    """The secret key in a file: 64 hex digits. A missing file is made, readable by its owner alone.
+
+    Raises:
+        InvalidArgument: the file holds no key, or others can read it.
+        OSError: the file cannot be read or made.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        return _create_key(file)
+    if os.name == "posix" and stat.S_IMODE(file.stat().st_mode) & 0o077:
+        raise InvalidArgument(f"others can read the secret key in {file}: run chmod 600 on it")
+    try:
+        key = bytes.fromhex(text.strip())
+    except ValueError as error:
+        raise InvalidArgument(f"{file} holds no secret key (64 hex digits)") from error
+    if len(key) != KEY_SIZE:
+        raise InvalidArgument(f"{file} holds {len(key)} bytes, not a secret key of {KEY_SIZE}")
+    return key
+
+
+def _create_key(file: Path) -> bytes:
+    key = SecretKey.generate().to_bytes()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Never readable by others, not even for a moment; and never over a key that came meanwhile.
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write(key.hex() + "\n")
+    return bytes(key)

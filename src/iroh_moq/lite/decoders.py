@@ -1,0 +1,299 @@
+"""From the bytes of a stream, in pieces of any size, to what they say: bytes in, events out.
+
+One decoder per kind of stream. `feed` returns the events that became whole, and `finish` says that
+the stream has ended. Neither raises: bytes that mean nothing, or an end in the middle of something,
+set `error`, to a MoqError with the code that the stream's reset should carry (5 for what means
+nothing, 10 for an unknown stream, 14 for a frame cut short, 16 for a message out of place, 27 for
+what is too large). So the events before the fault come out the same however the bytes are split.
+After an error, what is fed is ignored.
+
+A decoder keeps at most one unfinished message (up to `MAX_MESSAGE_SIZE`) or frame (up to
+`MAX_FRAME_SIZE`), and only as much of that as has really come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from ..errors import ErrorCode, MoqError
+from ..model.group import MAX_FRAME_SIZE
+from .messages import (
+    Announce,
+    AnnounceRequest,
+    BiType,
+    Group,
+    Probe,
+    Subscribe,
+    SubscribeDrop,
+    SubscribeOk,
+    SubscribeReply,
+    SubscribeUpdate,
+    UniType,
+)
+from .wire import MAX_MESSAGE_SIZE, malformed, peek_varint
+
+__all__ = [
+    "AnnounceDecoder",
+    "GroupDecoder",
+    "ProbeDecoder",
+    "ProbeRequest",
+    "Request",
+    "RequestDecoder",
+    "SubscribeReplyDecoder",
+]
+
+Event = TypeVar("Event")
+
+
+class ProbeRequest:
+    """A subscriber asks for reports of the rate; the request has no body."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProbeRequest)
+
+    def __hash__(self) -> int:
+        return hash(ProbeRequest)
+
+
+Request = AnnounceRequest | Subscribe | SubscribeUpdate | ProbeRequest
+
+
+class _Decoder(Generic[Event]):
+    """Collects bytes until `_next` can make an event of them."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._position = 0
+        self.error: MoqError | None = None
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Takes more of the stream and returns the events that became whole."""
+        events: list[Event] = []
+        if self.error is None:
+            self._buffer = self._buffer[self._position :] + data
+            self._position = 0
+            try:
+                while (event := self._next()) is not None:
+                    events.append(event)
+            except MoqError as error:
+                self.error = error
+        return events
+
+    def finish(self) -> None:
+        """Says that the stream has ended."""
+        if self.error is None and self._position < len(self._buffer):
+            self.error = malformed("the stream ended inside a message")
+
+    def _next(self) -> Event | None:
+        raise AssertionError("each decoder has its own")
+
+    def _varint(self) -> int | None:
+        found = peek_varint(self._buffer, self._position)
+        if found is None:
+            return None
+        value, self._position = found
+        return value
+
+    def _message(self) -> bytes | None:
+        """The body of the next message, if all of it is there."""
+        found = peek_varint(self._buffer, self._position)
+        if found is None:
+            return None
+        size, start = found
+        if size > MAX_MESSAGE_SIZE:
+            raise MoqError(
+                ErrorCode.FRAME_TOO_LARGE, f"a message of {size} bytes; at most {MAX_MESSAGE_SIZE} are allowed"
+            )
+        if start + size > len(self._buffer):
+            return None
+        self._position = start + size
+        return self._buffer[start : self._position]
+
+
+class RequestDecoder(_Decoder[Request]):
+    """What the opener of a bidirectional stream sends: a type, its request, then any updates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._type: int | None = None
+        self._requested = False
+
+    def finish(self) -> None:
+        super().finish()
+        if self.error is None and not self._requested:
+            self.error = malformed("the stream ended before its request")
+
+    def _next(self) -> Request | None:
+        if self._type is None:
+            self._type = self._varint()
+            if self._type is None:
+                return None
+            if self._type not in _REQUESTS:
+                raise MoqError(ErrorCode.UNEXPECTED_STREAM, f"a bidirectional stream of type {self._type}")
+            if self._type == BiType.PROBE:
+                self._requested = True
+                return ProbeRequest()
+        body = self._message()
+        if body is None:
+            return None
+        if not self._requested:
+            self._requested = True
+            return _REQUESTS[self._type](body)
+        if self._type != BiType.SUBSCRIBE:
+            raise MoqError(ErrorCode.UNEXPECTED_MESSAGE, f"a second message on a {BiType(self._type).name} stream")
+        return SubscribeUpdate.decode(body)
+
+
+_REQUESTS: dict[int, Callable[[bytes], Request]] = {
+    BiType.ANNOUNCE: AnnounceRequest.decode,
+    BiType.SUBSCRIBE: Subscribe.decode,
+    BiType.PROBE: lambda _: ProbeRequest(),
+}
+
+
+class AnnounceDecoder(_Decoder[Announce]):
+    """What a publisher replies on an ANNOUNCE stream."""
+
+    def _next(self) -> Announce | None:
+        body = self._message()
+        return None if body is None else Announce.decode(body)
+
+
+class ProbeDecoder(_Decoder[Probe]):
+    """What a publisher replies on a PROBE stream."""
+
+    def _next(self) -> Probe | None:
+        body = self._message()
+        return None if body is None else Probe.decode(body)
+
+
+class SubscribeReplyDecoder(_Decoder[SubscribeReply]):
+    """What a publisher replies on a SUBSCRIBE stream: messages, each with its type before it."""
+
+    def _next(self) -> SubscribeReply | None:
+        start = self._position
+        kind = self._varint()
+        if kind is None:
+            return None
+        if kind not in _REPLIES:
+            raise malformed(f"a reply of unknown type {kind} on a SUBSCRIBE stream")
+        body = self._message()
+        if body is None:
+            self._position = start
+            return None
+        return _REPLIES[kind](body)
+
+
+_REPLIES: dict[int, Callable[[bytes], SubscribeReply]] = {
+    SubscribeOk.TYPE: SubscribeOk.decode,
+    SubscribeDrop.TYPE: SubscribeDrop.decode,
+}
+
+
+class GroupDecoder:
+    """What a unidirectional stream carries: a type, the group's header, then frames.
+
+    `group` is None until the header has come. A frame that comes in one piece is cut from it with
+    one copy; one in many pieces is joined once.
+    """
+
+    __slots__ = ("_header", "_max_frame_size", "_missing", "_parts", "_rest", "error", "group")
+
+    def __init__(self, max_frame_size: int = MAX_FRAME_SIZE) -> None:
+        self.group: Group | None = None
+        self.error: MoqError | None = None
+        self._header: _GroupHeaderDecoder | None = _GroupHeaderDecoder()
+        self._max_frame_size = max_frame_size
+        self._rest = b""  # the beginning of a frame's size
+        self._parts: list[bytes] = []
+        self._missing = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Takes more of the stream and returns the frames that became whole."""
+        if self.error is not None:
+            return []
+        if self._header is not None:
+            headers = self._header.feed(data)
+            self.error = self._header.error
+            if not headers:
+                return []
+            self.group = headers[0]
+            data, self._header = self._header.rest(), None
+        frames: list[bytes] = []
+        position = 0
+        if self._missing:
+            part = data[: self._missing]
+            self._parts.append(part)
+            self._missing -= len(part)
+            if self._missing:
+                return frames
+            frames.append(b"".join(self._parts))
+            self._parts.clear()
+            position = len(part)
+        elif self._rest:
+            data, self._rest = self._rest + data, b""
+        end = len(data)
+        while position < end:
+            size, start = data[position], position + 1
+            if size >= 0x40:
+                found = peek_varint(data, position)
+                if found is None:
+                    self._rest = data[position:]
+                    break
+                size, start = found
+            if size > self._max_frame_size:
+                self.error = MoqError(
+                    ErrorCode.FRAME_TOO_LARGE, f"a frame of {size} bytes; at most {self._max_frame_size} are allowed"
+                )
+                break
+            position = start + size
+            if position <= end:
+                frames.append(data[start:position])
+            else:
+                self._parts.append(data[start:])
+                self._missing = position - end
+        return frames
+
+    def finish(self) -> None:
+        """Says that the stream has ended."""
+        if self.error is not None:
+            return
+        if self._header is not None:
+            self._header.finish()
+            self.error = self._header.error or malformed("the stream ended before its header")
+        elif self._missing:
+            self.error = MoqError(
+                ErrorCode.WRONG_SIZE, f"the stream ended {self._missing} bytes before the end of a frame"
+            )
+        elif self._rest:
+            self.error = MoqError(ErrorCode.WRONG_SIZE, "the stream ended inside a frame's size")
+
+
+class _GroupHeaderDecoder(_Decoder[Group]):
+    """The beginning of a unidirectional stream, up to the first frame: one event, then the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._typed = self._done = False
+
+    def rest(self) -> bytes:
+        return self._buffer[self._position :]
+
+    def _next(self) -> Group | None:
+        if self._done:
+            return None
+        if not self._typed:
+            kind = self._varint()
+            if kind is None:
+                return None
+            if kind != UniType.GROUP:
+                raise MoqError(ErrorCode.UNEXPECTED_STREAM, f"a unidirectional stream of type {kind}")
+            self._typed = True
+        body = self._message()
+        if body is None:
+            return None
+        self._done = True
+        return Group.decode(body)

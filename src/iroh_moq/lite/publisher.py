@@ -1,0 +1,386 @@
+"""The publisher's side of a session: answers the streams that the subscriber opens.
+
+One task per stream, as each is a transaction of its own, and one per group under way. What goes
+wrong on a stream resets that stream and is logged; nothing here can end the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from ..aio import TaskScope
+from ..errors import Error, ErrorCode, MoqError
+from ..model.group import GroupConsumer
+from ..model.origin import OriginConsumer
+from ..model.path import strip_prefix
+from ..model.subscription import Subscription
+from ..model.track import TrackConsumer
+from ..transport import ConnectionLost, RecvStream, SendStream, StreamReset, StreamStopped, Transport
+from .decoders import ProbeRequest, Request, RequestDecoder
+from .messages import Announce, AnnounceRequest, Group, Probe, Subscribe, SubscribeDrop, SubscribeOk, SubscribeUpdate
+from .priority import CONTROL_PRIORITY, group_priority
+from .wire import varint
+
+__all__ = ["Publisher"]
+
+logger = logging.getLogger("iroh_moq.lite.publisher")
+
+_WRITE_SIZE = 256 * 1024
+"""About how many bytes of frames go out in one write."""
+
+_JOIN_BELOW = 16 * 1024
+"""Frames smaller than this are joined into one write; larger ones are not worth the copy."""
+
+_PROBE_INTERVAL = 0.25
+_PROBE_CHANGE = 0.1
+"""How often the estimate is looked at, in seconds, and the change that is worth a report."""
+
+
+class Publisher:
+    """Serves an origin's broadcasts to one peer."""
+
+    def __init__(self, transport: Transport, origin: OriginConsumer, tasks: TaskScope) -> None:
+        self._transport = transport
+        self._origin = origin
+        self._tasks = tasks
+        self._opened = asyncio.Event()
+
+    async def opened(self) -> None:
+        """Waits for the subscriber's first stream, or the end of the connection."""
+        await self._opened.wait()
+
+    async def run(self) -> None:
+        """Accepts the subscriber's streams until the connection ends."""
+        while True:
+            try:
+                send, recv = await self._transport.accept_bi()
+            except ConnectionLost:
+                return
+            finally:
+                self._opened.set()
+            self._tasks.spawn(self._serve(send, recv), "stream")
+
+    async def _serve(self, send: SendStream, recv: RecvStream) -> None:
+        """One stream from its request to its end, whatever that end is."""
+        send.set_priority(CONTROL_PRIORITY)
+        requests = _Requests(recv)
+        try:
+            request = await requests.next()
+            if isinstance(request, AnnounceRequest):
+                await self._announce(request, requests, send)
+            elif isinstance(request, Subscribe):
+                await _Serving(self._transport, self._origin, self._tasks, request, requests, send).run()
+            elif isinstance(request, ProbeRequest):
+                await self._probe(requests, send)
+            recv.stop(ErrorCode.CANCEL)
+        except (StreamReset, StreamStopped):
+            # The subscriber has lost interest, which is its right.
+            send.reset(ErrorCode.CANCEL)
+            recv.stop(ErrorCode.CANCEL)
+        except ConnectionLost:
+            return
+        except asyncio.CancelledError:
+            send.reset(ErrorCode.CANCEL)
+            recv.stop(ErrorCode.CANCEL)
+            raise
+        except MoqError as error:
+            logger.info("stream of %s refused: %s", self._transport.remote_id, error)
+            send.reset(error.code)
+            recv.stop(error.code)
+        except Error as error:
+            # What we serve has ended for a reason of this side, such as a relay's own session.
+            logger.info("stream of %s ended: %s", self._transport.remote_id, error)
+            send.reset(ErrorCode.DROPPED)
+            recv.stop(ErrorCode.DROPPED)
+
+    # ANNOUNCE
+
+    async def _announce(self, request: AnnounceRequest, requests: _Requests, send: SendStream) -> None:
+        origin = self._origin.consume(request.prefix)
+        news = self._tasks.spawn(self._send_news(origin, request.prefix, send), "announce")
+        try:
+            await requests.ended(beside=news)
+        finally:
+            news.cancel()
+            origin.close()
+        await send.finish()
+
+    @staticmethod
+    async def _send_news(origin: OriginConsumer, prefix: str, send: SendStream) -> None:
+        try:
+            while batch := await origin.announced_batch():
+                messages = []
+                for path, broadcast in batch:
+                    hops = 0 if broadcast is None else broadcast.hops + 1
+                    messages.append(Announce(broadcast is not None, strip_prefix(path, prefix), hops).encode())
+                await send.write(b"".join(messages))
+        except (StreamStopped, ConnectionLost):
+            return
+
+    # PROBE
+
+    async def _probe(self, requests: _Requests, send: SendStream) -> None:
+        reports = self._tasks.spawn(self._send_reports(send), "probe")
+        try:
+            await requests.ended(beside=reports)
+        finally:
+            reports.cancel()
+        await send.finish()
+
+    async def _send_reports(self, send: SendStream) -> None:
+        last: int | None = None
+        try:
+            while True:
+                rate = self._transport.stats().send_rate
+                if rate is not None and (last is None or abs(rate - last) > last * _PROBE_CHANGE):
+                    await send.write(Probe(rate).encode())
+                    last = rate
+                # No transport tells of a change in its estimate, so it has to be looked at.
+                await asyncio.sleep(_PROBE_INTERVAL)
+        except (StreamStopped, ConnectionLost):
+            return
+
+
+class _Requests:
+    """The requests that arrive on a stream."""
+
+    def __init__(self, recv: RecvStream) -> None:
+        self._recv = recv
+        self._decoder = RequestDecoder()
+        self._queue: list[Request] = []
+
+    async def next(self) -> Request | None:
+        """The next request, or None once the subscriber has finished.
+
+        Raises:
+            MoqError: the bytes mean nothing.
+            TransportError: the stream or the connection is gone.
+        """
+        while not self._queue:
+            if self._decoder.error is not None:
+                raise self._decoder.error
+            data = await self._recv.read()
+            if data:
+                self._queue = self._decoder.feed(data)
+            else:
+                self._decoder.finish()
+                if self._decoder.error is None:
+                    return None
+        return self._queue.pop(0)
+
+    async def ended(self, *, beside: asyncio.Task[None]) -> None:
+        """Waits until the subscriber has finished, or the task that answers it has."""
+        reading = asyncio.ensure_future(self.next())
+        try:
+            await asyncio.wait((reading, beside), return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                reading.result()
+        finally:
+            reading.cancel()
+            await asyncio.wait((reading,))
+
+
+class _Serving:
+    """One subscription of the peer: its groups, and the changes it asks for."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        origin: OriginConsumer,
+        tasks: TaskScope,
+        request: Subscribe,
+        requests: _Requests,
+        send: SendStream,
+    ) -> None:
+        broadcast = origin.consume_broadcast(request.broadcast) if request.broadcast else None
+        if broadcast is None or not request.track:
+            raise MoqError(ErrorCode.NOT_FOUND, f"no broadcast {request.broadcast!r} is announced here")
+        self._transport = transport
+        self._tasks = tasks
+        self._id = request.id
+        self._requests = requests
+        self._send = send
+        self._wishes = request.wishes
+        self._consumer = TrackConsumer(broadcast._state.subscribe(request.track, request.wishes), request.wishes)
+        self._track = self._consumer._state
+        self._sending: dict[int, _GroupSender] = {}
+        self._groups = TaskScope(f"subscription {request.id}")
+        self._expiry: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        serving = self._tasks.spawn(self._outcome_of_groups(), f"subscription {self._id}")
+        try:
+            while not serving.done():
+                update = await self._next_update(serving)
+                if update is None:
+                    break
+                self._apply(update)
+            if serving.done() and self._failure is not None:
+                raise self._failure
+        finally:
+            if self._expiry is not None:
+                self._expiry.cancel()
+            serving.cancel()
+            self._consumer.close()
+            await self._groups.aclose()
+        await self._send.finish()
+
+    # The subscriber's side
+
+    _failure: Error | None = None
+
+    async def _next_update(self, serving: asyncio.Task[None]) -> SubscribeUpdate | None:
+        reading = asyncio.ensure_future(self._requests.next())
+        try:
+            await asyncio.wait((reading, serving), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                return None
+            update = reading.result()
+        finally:
+            reading.cancel()
+            await asyncio.wait((reading,))
+        return update if isinstance(update, SubscribeUpdate) else None
+
+    def _apply(self, update: SubscribeUpdate) -> None:
+        wishes = self._wishes = update.wishes
+        self._consumer.update(
+            priority=wishes.priority,
+            ordered=wishes.ordered,
+            max_latency=wishes.max_latency,
+            start_group=wishes.start_group,
+            end_group=wishes.end_group,
+        )
+        for sender in self._sending.values():
+            sender.stream.set_priority(group_priority(wishes, self._track.priority, sender.group.sequence))
+        self._expire()
+
+    # The groups
+
+    async def _outcome_of_groups(self) -> None:
+        try:
+            await self._serve_groups()
+        except ConnectionLost:
+            return
+        except Error as error:
+            self._failure = error
+
+    async def _serve_groups(self) -> None:
+        wishes = self._wishes
+        ok = Subscription(wishes.priority, wishes.ordered, wishes.max_latency, wishes.start_group, wishes.end_group)
+        if self._track.error is not None and not self._track.groups:
+            raise self._track.error
+        await self._send.write(SubscribeOk(ok).encode())
+        following: int | None = None
+        while (group := await self._consumer.recv_group()) is not None:
+            if following is not None and group.sequence > following:
+                await self._report_dropped(following, group.sequence - 1)
+            following = max(following or 0, group.sequence + 1)
+            stream = await self._transport.open_uni()
+            stream.set_priority(group_priority(self._wishes, self._track.priority, group.sequence))
+            sender = _GroupSender(stream, group)
+            self._sending[group.sequence] = sender
+            sender.task = self._groups.spawn(self._send_group(sender), f"group {group.sequence}")
+            self._expire()
+        await self._groups.join()
+
+    async def _report_dropped(self, start: int, end: int) -> None:
+        """Says which groups will not come, as far as that is certain: the cache has let them go."""
+        end = min(end, self._track.dropped_through)
+        if start <= end:
+            await self._send.write(SubscribeDrop(start, end, ErrorCode.OLD).encode())
+
+    async def _send_group(self, sender: _GroupSender) -> None:
+        try:
+            await sender.run(self._id)
+        finally:
+            if self._sending.get(sender.group.sequence) is sender:
+                del self._sending[sender.group.sequence]
+
+    def _expire(self) -> None:
+        """Gives up groups that are past the subscription's latency or have left the cache."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        now, limit = time.monotonic(), self._wishes.max_latency
+        for sender in list(self._sending.values()):
+            state = sender.group._state
+            if state.error is not None and isinstance(state.error, MoqError):
+                sender.give_up(state.error.code)
+            elif limit is not None and state.superseded is not None:
+                left = state.superseded + limit - now
+                if left <= 0:
+                    sender.give_up(ErrorCode.OLD)
+                    continue
+                self._expiry = asyncio.get_running_loop().call_later(left, self._expire)
+                return
+            else:
+                # Groups are superseded in the order in which they were begun.
+                return
+
+
+class _GroupSender:
+    """One group on its way to one subscriber."""
+
+    __slots__ = ("_code", "group", "stream", "task")
+
+    def __init__(self, stream: SendStream, group: GroupConsumer) -> None:
+        self.stream = stream
+        self.group = group
+        self.task: asyncio.Task[None] | None = None
+        self._code: int = ErrorCode.CANCEL
+
+    def give_up(self, code: int) -> None:
+        """Resets the stream with a code, even while a write on it is blocked."""
+        self._code = code
+        if self.task is not None:
+            self.task.cancel()
+
+    async def run(self, subscription: int) -> None:
+        stream, group = self.stream, self.group
+        try:
+            pending = Group(subscription, group.sequence).encode()
+            if not group._state.ready:
+                # The subscriber learns of the group at once, not with its first frame.
+                await stream.write(pending)
+                pending = b""
+            while frames := await group.read_frames(_WRITE_SIZE):
+                for piece in _pieces(pending, frames):
+                    await stream.write(piece)
+                pending = b""
+            if pending:
+                await stream.write(pending)
+            await stream.finish()
+            # The track's end is told only after all its groups have arrived (see the subscriber).
+            await stream.acknowledged()
+        except MoqError as error:
+            stream.reset(error.code)
+        except StreamStopped:
+            stream.reset(ErrorCode.CANCEL)
+        except ConnectionLost:
+            return
+        except asyncio.CancelledError:
+            stream.reset(self._code)
+            raise
+        except Error:
+            stream.reset(ErrorCode.DROPPED)
+        finally:
+            group.close()
+
+
+def _pieces(pending: bytes, frames: list[bytes]) -> list[bytes]:
+    """The frames with their sizes, as few large writes: small ones are joined, large ones kept whole."""
+    pieces: list[bytes] = []
+    small = [pending]
+    for frame in frames:
+        small.append(varint(len(frame)))
+        if len(frame) < _JOIN_BELOW:
+            small.append(frame)
+        else:
+            pieces.append(b"".join(small))
+            pieces.append(frame)
+            small = []
+    if small:
+        pieces.append(b"".join(small))
+    return pieces

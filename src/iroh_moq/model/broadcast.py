@@ -1,0 +1,345 @@
+"""Broadcasts: named collections of tracks, offered by one producer.
+
+A consumer asks for tracks by name. A name that nobody made is either not found, or, where the
+producer is `dynamic`, becomes a request that the producer answers by writing the track. The peer's
+broadcasts are the same thing: a producer whose dynamic tracks come over the network.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+
+from ..aio import Signal
+from ..errors import Error, ErrorCode, InvalidArgument, InvalidType, MoqError
+from .cache import DEFAULT_CACHE, Cache
+from .path import check_name
+from .subscription import Subscription
+from .track import TrackConsumer, TrackProducer, TrackState
+
+__all__ = ["BroadcastConsumer", "BroadcastDynamic", "BroadcastProducer", "BroadcastState", "TrackRequest"]
+
+
+class BroadcastState:
+    """What a broadcast's producer and consumers share."""
+
+    __slots__ = (
+        "cache",
+        "changed",
+        "dynamic",
+        "error",
+        "finished",
+        "hops",
+        "on_close",
+        "requested",
+        "requests",
+        "serve",
+        "tracks",
+    )
+
+    def __init__(self, cache: Cache, hops: int = 0) -> None:
+        self.cache = cache
+        self.hops = hops
+        """How many origins it has passed; 0 for one made here."""
+        self.tracks: dict[str, TrackState] = {}
+        self.dynamic = 0
+        """How many `BroadcastDynamic` serve requests now."""
+        self.serve: Callable[[TrackState], None] | None = None
+        """Serves tracks that nobody made, where they come from elsewhere. A reliable consumer then
+        gets a track of its own, so that it can hold that back and no other."""
+        self.requests: deque[TrackState] = deque()
+        self.requested = Signal()
+        self.finished = False
+        self.error: Error | None = None
+        self.changed = Signal()
+        self.on_close: dict[Callable[[], None], None] = {}
+
+    @property
+    def closed(self) -> bool:
+        return self.finished or self.error is not None
+
+    def add_track(self, name: str, priority: int, cache: Cache | None) -> TrackState:
+        if self.closed:
+            raise self.not_writable()
+        existing = self.tracks.get(name)
+        if existing is not None and not existing.closed:
+            raise MoqError(ErrorCode.DUPLICATE, f"the broadcast has a track {name!r} already")
+        track = self.tracks[name] = TrackState(name, priority, cache or self.cache)
+        return track
+
+    def subscribe(self, name: str, subscription: Subscription) -> TrackState:
+        """The track of that name, or one that will end in the error that its reader must get."""
+        private = self.serve is not None and subscription.reliable
+        track = None if private else self.tracks.get(name)
+        if track is not None and (track.error is None or not self.dynamic):
+            return track
+        track = TrackState(name, cache=self.cache)
+        if self.closed:
+            track.error = self.error or MoqError(ErrorCode.NOT_FOUND, f"the broadcast with track {name!r} has ended")
+        elif self.serve is not None:
+            if not private:
+                self.tracks[name] = track
+            self.serve(track)
+        elif self.dynamic:
+            self.tracks[name] = track
+            self.requests.append(track)
+            self.requested.notify()
+        else:
+            track.error = MoqError(ErrorCode.NOT_FOUND, f"the broadcast has no track {name!r}")
+        return track
+
+    def remove_track(self, track: TrackState) -> None:
+        if self.tracks.get(track.name) is track:
+            del self.tracks[track.name]
+
+    def reject_requests(self) -> None:
+        while self.requests:
+            track = self.requests.popleft()
+            self.remove_track(track)
+            track.fail(MoqError(ErrorCode.NOT_FOUND, f"nobody serves track {track.name!r} any more"), discard=True)
+
+    def close(self, error: Error | None) -> None:
+        """Ends the broadcast and every track that has not ended; without an error, well."""
+        if self.closed:
+            return
+        for track in list(self.tracks.values()):
+            if error is None:
+                track.finish()
+            else:
+                track.fail(error, discard=True)
+        self.end(error)
+
+    def end(self, error: Error | None) -> None:
+        """Ends the broadcast and leaves its tracks to end by themselves."""
+        if self.closed:
+            return
+        self.finished, self.error = error is None, error
+        self.reject_requests()
+        self.changed.notify()
+        self.requested.notify()
+        callbacks, self.on_close = self.on_close, {}
+        for callback in callbacks:
+            callback()
+
+    def not_writable(self) -> Error:
+        if isinstance(self.error, MoqError):
+            return self.error
+        return MoqError(ErrorCode.CLOSED, "the broadcast has ended, so no track can be added")
+
+
+class BroadcastProducer:
+    """Offers tracks. It needs no network and no running loop to be made.
+
+    Args:
+        cache: the bounds for each track's cache where `create_track` gives none.
+    """
+
+    def __init__(self, *, cache: Cache = DEFAULT_CACHE) -> None:
+        if not isinstance(cache, Cache):
+            raise InvalidType(f"cache must be a Cache, not {type(cache).__name__}")
+        self._state = BroadcastState(cache)
+
+    def create_track(self, name: str, priority: int = 0, *, cache: Cache | None = None) -> TrackProducer:
+        """Adds a track; one of the same name that has ended is replaced.
+
+        Args:
+            name: at most 1024 bytes of UTF-8, not empty.
+            priority: 0 to 255; decides between tracks to which subscribers give equal priority.
+            cache: how much of the track is kept for late and slow readers.
+
+        Raises:
+            InvalidType, InvalidArgument: a value cannot be used.
+            MoqError: the track exists (code 12), or the broadcast has ended.
+        """
+        check_name(name, "track name")
+        if not isinstance(priority, int):
+            raise InvalidType(f"priority must be an int, not {type(priority).__name__}")
+        if not 0 <= priority <= 255:
+            raise InvalidArgument(f"priority must be between 0 and 255, not {priority}")
+        return TrackProducer(self._state.add_track(name, priority, cache))
+
+    def dynamic(self) -> BroadcastDynamic:
+        """Serves tracks that are made only when somebody asks for them.
+
+        While one of these is open, subscribing to an unknown track is a request that waits here
+        instead of an error.
+
+        Raises:
+            MoqError: the broadcast has ended.
+        """
+        if self._state.closed:
+            raise self._state.not_writable()
+        return BroadcastDynamic(self._state)
+
+    def consume(self) -> BroadcastConsumer:
+        """A consumer of this broadcast, any number of which can exist."""
+        return BroadcastConsumer(self._state)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the broadcast has ended."""
+        return self._state.closed
+
+    def finish(self) -> None:
+        """Ends the broadcast well: tracks that have not ended are finished, and it is announced no
+        longer. Finishing twice is allowed.
+
+        Raises:
+            MoqError: the broadcast was aborted.
+        """
+        if self._state.error is not None:
+            raise self._state.not_writable()
+        self._state.close(None)
+
+    def abort(self, code: int) -> None:
+        """Ends the broadcast, its tracks and their groups with an error that all readers see at once."""
+        self._state.close(MoqError(code, "the broadcast was aborted"))
+
+    async def closed(self) -> None:
+        """Waits until the broadcast has ended."""
+        while not self._state.closed:
+            await self._state.changed.wait()
+
+    def __enter__(self) -> BroadcastProducer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.abort(ErrorCode.DROPPED)
+        elif not self._state.closed:
+            self.finish()
+
+
+class TrackRequest(TrackProducer):
+    """A track that somebody has asked for: write it, or reject it."""
+
+    def accept(self, priority: int = 0) -> TrackProducer:
+        """The same track as a producer, with a priority from 0 to 255. Writing at once is as good."""
+        if not 0 <= priority <= 255:
+            raise InvalidArgument(f"priority must be between 0 and 255, not {priority}")
+        self._state.priority = priority
+        return self
+
+    def reject(self, code: int = ErrorCode.NOT_FOUND) -> None:
+        """Tells those who asked that the track is not to be had."""
+        if not self._state.closed:
+            self._state.fail(MoqError(code, f"track {self.name!r} was rejected"), discard=True)
+
+
+class BroadcastDynamic:
+    """Yields a `TrackRequest` for each track that is asked for and does not exist.
+
+    An asynchronous iterator, which ends with the broadcast. Closing it (``with``, :meth:`close`)
+    rejects what is asked for from then on.
+    """
+
+    def __init__(self, state: BroadcastState) -> None:
+        self._state = state
+        self._open = True
+        state.dynamic += 1
+
+    async def requested_track(self) -> TrackRequest | None:
+        """The next track asked for, or None once the broadcast has ended or this was closed."""
+        state = self._state
+        while self._open:
+            while state.requests:
+                track = state.requests.popleft()
+                if track.readers and not track.closed:
+                    return TrackRequest(track)
+                # Whoever asked has left again.
+                state.remove_track(track)
+            if state.closed:
+                return None
+            await state.requested.wait()
+        return None
+
+    def close(self) -> None:
+        """Serves no more; requests nobody has taken are rejected unless another one is open."""
+        if self._open:
+            self._open = False
+            self._state.dynamic -= 1
+            if not self._state.dynamic:
+                self._state.reject_requests()
+            self._state.requested.notify()
+
+    def __aiter__(self) -> BroadcastDynamic:
+        return self
+
+    async def __anext__(self) -> TrackRequest:
+        request = await self.requested_track()
+        if request is None:
+            raise StopAsyncIteration
+        return request
+
+    def __enter__(self) -> BroadcastDynamic:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class BroadcastConsumer:
+    """A broadcast as its readers see it, here or over the network."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: BroadcastState) -> None:
+        self._state = state
+
+    def subscribe_track(
+        self,
+        name: str,
+        priority: int = 0,
+        ordered: bool = False,
+        max_latency: float | None = None,
+        start_group: int | None = None,
+        end_group: int | None = None,
+    ) -> TrackConsumer:
+        """Asks for a track, from its latest group on.
+
+        Never waits; whether the track exists shows when it is read.
+
+        Args:
+            name: the track's name.
+            priority: 0 to 255; of several tracks in one session, higher ones are sent first.
+            ordered: under congestion send the oldest group first, not the newest.
+            max_latency: seconds that a group is still wanted once a newer one exists; None leaves
+                that to the cache. ``ordered=True`` without a limit is a reliable subscription:
+                nothing is skipped, and a slow reader holds the stream back.
+            start_group: the first group wanted, if the cache still has it; None for the latest.
+            end_group: the last group wanted, inclusive. Later ones are held back, not lost, until
+                `TrackConsumer.update` raises it.
+
+        Raises:
+            InvalidType, InvalidArgument: a value cannot be used.
+        """
+        check_name(name, "track name")
+        subscription = Subscription(priority, bool(ordered), max_latency, start_group, end_group)
+        return TrackConsumer(self._state.subscribe(name, subscription), subscription)
+
+    @property
+    def hops(self) -> int:
+        """How many origins the broadcast has passed on its way; 0 for one made here."""
+        return self._state.hops
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the broadcast has ended."""
+        return self._state.closed
+
+    async def closed(self) -> Error | None:
+        """Waits until the broadcast has ended, and says why: None if it was finished."""
+        while not self._state.closed:
+            await self._state.changed.wait()
+        return self._state.error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BroadcastConsumer) and other._state is self._state
+
+    def __hash__(self) -> int:
+        return id(self._state)

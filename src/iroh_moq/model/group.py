@@ -1,0 +1,374 @@
+"""Groups: ordered frames that are of use only together, written once and read by many.
+
+A producer appends frames; each consumer reads from the first one at its own pace. Both ends share
+one `GroupState`. A frame is never copied: every consumer gets the bytes object that was written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from ..aio import Signal
+from ..errors import Error, ErrorCode, InvalidType, MoqError
+
+__all__ = ["FRAME_OVERHEAD", "GROUP_OVERHEAD", "MAX_FRAME_SIZE", "GroupConsumer", "GroupProducer", "GroupState"]
+
+MAX_FRAME_SIZE = 32 * 1024 * 1024
+"""The largest frame, in bytes, that can be written or is accepted from a peer."""
+
+GROUP_OVERHEAD = 512
+FRAME_OVERHEAD = 64
+"""What a group and a frame cost beside their bytes, so that empty ones are bounded as well."""
+
+
+class GroupState:
+    """What a group's producer and consumers share.
+
+    ``size`` counts every byte ever written, the trimmed ones included, so that a reader's backlog
+    is a subtraction. ``frames`` holds what is still kept; ``trimmed`` frames before it are gone.
+    """
+
+    __slots__ = (
+        "arrival",
+        "changed",
+        "cost",
+        "created",
+        "cursors",
+        "early",
+        "error",
+        "finished",
+        "frames",
+        "on_cost",
+        "progress",
+        "sequence",
+        "size",
+        "superseded",
+        "trimmed",
+        "waiting_track_consumers",
+    )
+
+    def __init__(
+        self,
+        sequence: int,
+        arrival: int,
+        progress: Signal,
+        on_cost: Callable[[GroupState, int], None],
+        waiting_track_consumers: Callable[[GroupState], bool],
+    ) -> None:
+        self.sequence = sequence
+        self.arrival = arrival
+        """The group's position in the track's log of arrivals."""
+        self.frames: list[bytes] = []
+        self.trimmed = 0
+        self.size = 0
+        self.cost = GROUP_OVERHEAD
+        self.finished = False
+        self.error: Error | None = None
+        self.created = time.monotonic()
+        self.superseded: float | None = None
+        """When a newer group appeared; a group's age counts from here."""
+        self.early = False
+        """Whether an older group may still be on its way (see `TrackState.settle`)."""
+        self.changed = Signal()
+        self.progress = progress
+        """Some reader of the track has moved on; one signal for all of the track's groups."""
+        self.cursors: set[Cursor] = set()
+        self.on_cost = on_cost
+        self.waiting_track_consumers = waiting_track_consumers
+
+    @property
+    def closed(self) -> bool:
+        return self.finished or self.error is not None
+
+    def write(self, frame: bytes) -> None:
+        self.frames.append(frame)
+        self.size += len(frame)
+        self.on_cost(self, len(frame) + FRAME_OVERHEAD)
+        self.changed.notify()
+
+    def finish(self) -> None:
+        if not self.closed:
+            self.finished = True
+            self.changed.notify()
+
+    def fail(self, error: Error, *, discard: bool) -> None:
+        """Ends the group with an error; ``discard`` throws away what is not yet read."""
+        if discard:
+            self.clear()
+        if not self.closed or discard:
+            self.error = self.error or error
+            self.changed.notify()
+            self.progress.notify()
+
+    def clear(self) -> None:
+        self.trimmed += len(self.frames)
+        self.frames.clear()
+        self.on_cost(self, -self.cost)
+
+    def trim(self, amount: int) -> None:
+        """Drops the oldest frames, at least ``amount`` bytes of them but never the newest."""
+        freed = count = 0
+        while freed < amount and count < len(self.frames) - 1:
+            freed += len(self.frames[count]) + FRAME_OVERHEAD
+            count += 1
+        if count:
+            del self.frames[:count]
+            self.trimmed += count
+            self.on_cost(self, -freed)
+
+    def trim_read(self, amount: int) -> None:
+        """Drops the frames that every reader has passed, once they are at least ``amount`` bytes."""
+        passed = min((cursor.index for cursor in self.cursors), default=0) - self.trimmed
+        if passed > 0 and self.cost > amount:
+            freed = sum(len(frame) + FRAME_OVERHEAD for frame in self.frames[:passed])
+            if freed >= amount:
+                del self.frames[:passed]
+                self.trimmed += passed
+                self.on_cost(self, -freed)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a frame at all yet, or the end."""
+        return bool(self.frames) or self.closed
+
+    def backlog(self) -> int:
+        """Bytes that the slowest reader has not read, counting track consumers yet to come here."""
+        if self.waiting_track_consumers(self):
+            return self.size
+        return max((self.size - cursor.read for cursor in self.cursors), default=0)
+
+    def idle(self) -> bool:
+        """Whether every reader has read everything there is, whatever its size."""
+        if self.waiting_track_consumers(self):
+            return False
+        end = self.trimmed + len(self.frames)
+        return all(cursor.index >= end for cursor in self.cursors)
+
+    async def drained(self, limit: int) -> None:
+        while self.error is None and (self.backlog() > limit or (limit == 0 and not self.idle())):
+            await self.progress.wait()
+
+
+class Cursor:
+    """Where one reader is: the next frame's index, and the bytes before it."""
+
+    __slots__ = ("index", "read")
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.read = 0
+
+
+class GroupProducer:
+    """Writes one group.
+
+    As a context manager it finishes the group at the end of the block, or aborts it with code 24
+    (Dropped) if the block raises. One that is thrown away unfinished is aborted the same way, once
+    its readers have read what was written.
+    """
+
+    __slots__ = ("_state",)
+
+    def __init__(self, state: GroupState) -> None:
+        self._state = state
+
+    @property
+    def sequence(self) -> int:
+        """The number of the group in its track."""
+        return self._state.sequence
+
+    @property
+    def closed(self) -> bool:
+        """Whether the group is finished or aborted, so that nothing more can be written."""
+        return self._state.closed
+
+    def write_frame(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends a frame. Never waits; ``bytes`` are kept as they are, other buffers are copied.
+
+        Raises:
+            InvalidType: ``data`` is not a bytes-like object.
+            MoqError: the group is finished or aborted, or the frame is over `MAX_FRAME_SIZE`.
+        """
+        if type(data) is not bytes:
+            data = _as_bytes(data)
+        if len(data) > MAX_FRAME_SIZE:
+            raise MoqError(
+                ErrorCode.FRAME_TOO_LARGE, f"a frame of {len(data)} bytes; at most {MAX_FRAME_SIZE} are allowed"
+            )
+        state = self._state
+        if state.finished or state.error is not None:
+            raise _not_writable(state)
+        state.write(data)
+
+    def finish(self) -> None:
+        """Says that the group is complete. Finishing twice is allowed.
+
+        Raises:
+            MoqError: the group was aborted.
+        """
+        if self._state.error is not None:
+            raise _not_writable(self._state)
+        self._state.finish()
+
+    def abort(self, code: int) -> None:
+        """Ends the group with an error that every reader sees at once; unread frames are lost.
+
+        A group that is already closed stays as it is.
+        """
+        if not self._state.closed:
+            self._state.fail(MoqError(code, f"group {self.sequence} was aborted"), discard=True)
+
+    async def drained(self, limit: int = 0) -> None:
+        """Waits until no reader has more than ``limit`` bytes of this group unread.
+
+        Readers are the track's consumers here and the subscriptions of peers, also those that have
+        yet to come to this group; for a peer, read means handed to the connection. Without any
+        reader it returns at once. This is how a producer waits for its slowest consumer.
+
+        Raises:
+            InvalidType: ``limit`` is not an int.
+        """
+        if not isinstance(limit, int):
+            raise InvalidType(f"limit must be an int, not {type(limit).__name__}")
+        await self._state.drained(limit)
+
+    def __enter__(self) -> GroupProducer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            if not self._state.closed:
+                self._state.finish()
+        else:
+            self.abort(ErrorCode.DROPPED)
+
+    def __del__(self) -> None:
+        if not self._state.closed:
+            error = MoqError(ErrorCode.DROPPED, f"group {self.sequence} was thrown away; call finish() on it")
+            self._state.fail(error, discard=False)
+
+
+class GroupConsumer:
+    """Reads one group, from its first frame. An asynchronous iterator of frames."""
+
+    __slots__ = ("_cursor", "_state")
+
+    def __init__(self, state: GroupState) -> None:
+        self._state = state
+        self._cursor = Cursor()
+        state.cursors.add(self._cursor)
+
+    @property
+    def sequence(self) -> int:
+        """The number of the group in its track."""
+        return self._state.sequence
+
+    async def read_frame(self) -> bytes | None:
+        """The next frame, or None once the group is complete.
+
+        Raises:
+            MoqError: the group was aborted, evicted, or this reader fell too far behind.
+            SessionClosed: the session it came over has ended.
+        """
+        state, cursor = self._state, self._cursor
+        while True:
+            offset = cursor.index - state.trimmed
+            if 0 <= offset < len(state.frames):
+                frame = state.frames[offset]
+                cursor.index += 1
+                cursor.read += len(frame)
+                if state.progress.waited:
+                    state.progress.notify()
+                return frame
+            if self._at_end(offset):
+                return None
+            await state.changed.wait()
+
+    async def read_frames(self, limit: int = 64 * 1024) -> list[bytes]:
+        """All frames that are here, at least one and about ``limit`` bytes; empty once complete.
+
+        Raises:
+            MoqError, SessionClosed: as :meth:`read_frame`.
+        """
+        state, cursor = self._state, self._cursor
+        while True:
+            offset = cursor.index - state.trimmed
+            if 0 <= offset < len(state.frames):
+                frames = state.frames
+                end, size = offset, 0
+                while end < len(frames) and size < limit:
+                    size += len(frames[end])
+                    end += 1
+                cursor.index += end - offset
+                cursor.read += size
+                if state.progress.waited:
+                    state.progress.notify()
+                return frames[offset:end]
+            if self._at_end(offset):
+                return []
+            await state.changed.wait()
+
+    def _at_end(self, offset: int) -> bool:
+        """Whether the group is complete and read; raises if it cannot be read on."""
+        state = self._state
+        if state.error is not None:
+            raise state.error
+        if offset < 0:
+            raise MoqError(ErrorCode.LAGGED, f"group {state.sequence} outgrew the cache before it was read")
+        return state.finished
+
+    async def read_all(self) -> bytes:
+        """All the rest of the group as one bytes object, once it is complete.
+
+        Raises:
+            MoqError, SessionClosed: as :meth:`read_frame`.
+        """
+        parts: list[bytes] = []
+        while frames := await self.read_frames():
+            parts.extend(frames)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Says that this reader wants no more, so that nobody waits for it."""
+        self._state.cursors.discard(self._cursor)
+        self._state.progress.notify()
+
+    def __aiter__(self) -> GroupConsumer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        frame = await self.read_frame()
+        if frame is None:
+            raise StopAsyncIteration
+        return frame
+
+    def __del__(self) -> None:
+        state = self._state
+        state.cursors.discard(self._cursor)
+        if state.progress.waited:
+            wake_from_anywhere(state.progress)
+
+
+def wake_from_anywhere(signal: Signal) -> None:
+    """Wakes a signal's waiters from a finalizer, which may run on any thread or after the loop."""
+    for waiter in list(signal._waiters):
+        loop = waiter.get_loop()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(signal.notify)
+            return
+
+
+def _as_bytes(data: object) -> bytes:
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise InvalidType(f"a frame must be bytes, bytearray or memoryview, not {type(data).__name__}")
+
+
+def _not_writable(state: GroupState) -> Error:
+    if state.error is not None:
+        return state.error if isinstance(state.error, MoqError) else MoqError(ErrorCode.CLOSED, str(state.error))
+    return MoqError(ErrorCode.CLOSED, f"group {state.sequence} is finished, so nothing more can be written")

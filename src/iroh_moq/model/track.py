@@ -1,0 +1,586 @@
+"""Tracks: a live sequence of groups, written by one producer and read by any number of consumers.
+
+Producer and consumers share a `TrackState`, which keeps the latest groups within a `Cache`. A
+consumer is a `Reader` (a few numbers: where it is and what it wants) over that state, so one
+that reads nothing costs nothing, and none can hold up the producer or another consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_left, insort
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from ..aio import Signal
+from ..errors import Error, ErrorCode, MoqError
+from .cache import DEFAULT_CACHE, Cache
+from .group import GroupConsumer, GroupProducer, GroupState, wake_from_anywhere
+from .subscription import Subscription, check_sequence, combine
+
+__all__ = ["Reader", "TrackConsumer", "TrackProducer", "TrackState"]
+
+_SKIPPED = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
+"""How groups end that were dropped to keep up. A consumer that has not begun one never sees it."""
+
+
+class Reader:
+    """Where one consumer is in a track.
+
+    In order of sequence it wants groups from ``floor`` on; in order of arrival, those from
+    position ``arrival`` in the track's log on. It starts in order of sequence, and the first
+    ``recv_group`` turns it to arrival, for good.
+    """
+
+    __slots__ = ("arrival", "by_arrival", "floor", "start", "subscription")
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self.by_arrival = False
+        self.arrival = 0
+        self.floor = self.start = 0
+
+    def wants(self, group: GroupState) -> bool:
+        end = self.subscription.end_group
+        if end is not None and group.sequence > end:
+            return False
+        if self.by_arrival:
+            return group.arrival >= self.arrival and group.sequence >= self.start
+        return group.sequence >= self.floor
+
+
+class TrackState:
+    """What a track's producer and consumers share."""
+
+    __slots__ = (
+        "cache",
+        "changed",
+        "cost",
+        "demand",
+        "dropped_through",
+        "error",
+        "finished",
+        "groups",
+        "log",
+        "log_base",
+        "name",
+        "priority",
+        "progress",
+        "readers",
+        "sequences",
+    )
+
+    def __init__(self, name: str, priority: int = 0, cache: Cache = DEFAULT_CACHE) -> None:
+        self.name = name
+        self.priority = priority
+        self.cache = cache
+        self.cost = 0
+        self.groups: dict[int, GroupState] = {}
+        self.sequences: list[int] = []
+        self.log: list[GroupState] = []
+        self.log_base = 0
+        self.dropped_through = -1
+        """The highest sequence that has left the cache."""
+        self.readers: set[Reader] = set()
+        self.finished = False
+        self.error: Error | None = None
+        self.changed = Signal()
+        """A group came, or the track ended."""
+        self.demand = Signal()
+        """A consumer came, left, or changed its wishes."""
+        self.progress = Signal()
+        """A consumer read something, or will not come to a group after all."""
+
+    @property
+    def closed(self) -> bool:
+        return self.finished or self.error is not None
+
+    @property
+    def latest(self) -> int | None:
+        return self.sequences[-1] if self.sequences else None
+
+    @property
+    def subscription(self) -> Subscription | None:
+        """One subscription that serves every consumer, or None without any."""
+        return combine(reader.subscription for reader in self.readers)
+
+    # Writing
+
+    def create_group(self, sequence: int) -> GroupState:
+        if self.closed:
+            raise self.not_writable()
+        if sequence in self.groups:
+            raise MoqError(ErrorCode.DUPLICATE, f"track {self.name!r} has a group {sequence} already")
+        group = GroupState(sequence, self.log_base + len(self.log), self.progress, self._add_cost, self._awaited)
+        newest = self.latest
+        if newest is None or sequence > newest:
+            self.sequences.append(sequence)
+            if newest is not None:
+                self.groups[newest].superseded = group.created
+        else:
+            insort(self.sequences, sequence)
+            group.superseded = group.created
+        self.groups[sequence] = group
+        self.log.append(group)
+        self.cost += group.cost
+        self._evict(group.created)
+        self.changed.notify()
+        return group
+
+    def next_sequence(self) -> int:
+        return 0 if self.latest is None else self.latest + 1
+
+    def settle(self, group: GroupState) -> None:
+        """No older group can be on its way any more, so those who read in order need not wait."""
+        group.early = False
+        self.changed.notify()
+
+    def finish(self) -> None:
+        if not self.closed:
+            self.finished = True
+            self.changed.notify()
+            self.demand.notify()
+
+    def fail(self, error: Error, *, discard: bool) -> None:
+        """Ends the track with an error. ``discard`` ends its groups too and empties the cache;
+        without it, what is there stays readable and only unfinished groups fail."""
+        if self.closed and not discard:
+            return
+        self.error = self.error or error
+        for group in list(self.groups.values()):
+            if discard or not group.closed:
+                group.fail(error, discard=discard)
+        if discard:
+            self.groups.clear()
+            self.sequences.clear()
+            self._trim_log()
+        self.changed.notify()
+        self.demand.notify()
+
+    def not_writable(self) -> Error:
+        if isinstance(self.error, MoqError):
+            return self.error
+        return MoqError(ErrorCode.CLOSED, f"track {self.name!r} has ended, so nothing more can be written")
+
+    # The cache
+
+    def _add_cost(self, group: GroupState, cost: int) -> None:
+        group.cost += cost
+        if group.sequence in self.groups:
+            self.cost += cost
+            if self.cost > self.cache.max_bytes:
+                self._evict(time.monotonic())
+
+    def _evict(self, now: float) -> None:
+        while len(self.sequences) > 1:
+            oldest = self.groups[self.sequences[0]]
+            if self.cost > self.cache.max_bytes:
+                code = ErrorCode.EVICTED
+            elif oldest.superseded is not None and now - oldest.superseded > self.cache.max_age:
+                code = ErrorCode.OLD
+            else:
+                return
+            self._drop(oldest, MoqError(code, f"group {oldest.sequence} of track {self.name!r} left the cache"))
+        excess = self.cost - self.cache.max_bytes
+        if excess > 0 and self.sequences:
+            # A little more than needed, so that not every further frame has to trim again.
+            self.groups[self.sequences[0]].trim(excess + self.cache.max_bytes // 8)
+
+    def _drop(self, group: GroupState, error: MoqError) -> None:
+        del self.groups[group.sequence]
+        del self.sequences[bisect_left(self.sequences, group.sequence)]
+        self.cost -= group.cost
+        self.dropped_through = max(self.dropped_through, group.sequence)
+        group.fail(error, discard=True)
+        self._trim_log()
+
+    def forget(self, group: GroupState, error: MoqError) -> None:
+        """Drops a group that never came whole; consumers that have begun it get the error."""
+        if self.groups.get(group.sequence) is group:
+            self._drop(group, error)
+
+    async def room(self, group: GroupState, limit: int, ahead: int) -> None:
+        """Waits until there is room for more of a group, in a track with one reliable consumer.
+
+        The group that the consumer is at, or comes to next, may have ``limit`` bytes unread; the
+        others share ``ahead`` bytes. Were they to share one bound, groups ahead could use it up
+        and the one that is needed would never come. What has been read is let go of.
+        """
+        while group.error is None:
+            floor = min((reader.floor for reader in self.readers), default=0)
+            while self.sequences and self.sequences[0] < floor:
+                passed = self.groups[self.sequences[0]]
+                if passed.cursors or not passed.closed:
+                    break
+                del self.groups[passed.sequence], self.sequences[0]
+                self.cost -= passed.cost
+            self._trim_log()
+            group.trim_read(limit)
+            needed = bool(group.cursors) or group.sequence <= self._next_wanted(floor)
+            if (needed and group.backlog() <= limit) or self.cost <= ahead:
+                return
+            await self.progress.wait()
+
+    def _next_wanted(self, floor: int) -> int:
+        index = bisect_left(self.sequences, floor)
+        return self.sequences[index] if index < len(self.sequences) else floor
+
+    def _trim_log(self) -> None:
+        kept = 0
+        while kept < len(self.log) and self.groups.get(self.log[kept].sequence) is not self.log[kept]:
+            kept += 1
+        # In large steps, as deleting from the front of a list moves all the rest.
+        if kept > 64 or kept == len(self.log):
+            del self.log[:kept]
+            self.log_base += kept
+
+    # Reading
+
+    def attach(self, subscription: Subscription) -> Reader:
+        reader = Reader(subscription)
+        if subscription.start_group is not None:
+            reader.floor = reader.start = subscription.start_group
+            reader.arrival = self.log_base
+        elif self.sequences:
+            latest = self.groups[self.sequences[-1]]
+            reader.floor = reader.start = latest.sequence
+            reader.arrival = latest.arrival
+        else:
+            reader.arrival = self.log_base + len(self.log)
+        self.readers.add(reader)
+        self.demand.notify()
+        return reader
+
+    def detach(self, reader: Reader) -> None:
+        if reader in self.readers:
+            self.readers.discard(reader)
+            self.demand.notify()
+            self.progress.notify()
+
+    def _awaited(self, group: GroupState) -> bool:
+        if self.groups.get(group.sequence) is not group:
+            return False
+        return any(reader.wants(group) for reader in self.readers)
+
+    def next_in_order(self, reader: Reader) -> tuple[GroupState | None, float | None]:
+        """The next group by sequence, or None and how many seconds until it is worth another look."""
+        wishes = reader.subscription
+        index = bisect_left(self.sequences, reader.floor)
+        while index < len(self.sequences):
+            group = self.groups[self.sequences[index]]
+            if wishes.end_group is not None and group.sequence > wishes.end_group:
+                break
+            if self._passed(group, wishes.max_latency):
+                reader.floor = group.sequence + 1
+                self.progress.notify()
+                index += 1
+                continue
+            if group.early and group.sequence != reader.floor:
+                if wishes.max_latency is None:
+                    return None, None
+                patience = group.created + wishes.max_latency - time.monotonic()
+                if patience > 0:
+                    return None, patience
+            reader.floor = group.sequence + 1
+            return group, None
+        return None, None
+
+    def next_arrived(self, reader: Reader) -> GroupState | None:
+        """The next group in the order in which they came."""
+        wishes = reader.subscription
+        position = max(reader.arrival - self.log_base, 0)
+        while position < len(self.log):
+            group = self.log[position]
+            if wishes.end_group is not None and group.sequence > wishes.end_group:
+                return None
+            position += 1
+            reader.arrival = self.log_base + position
+            if self.groups.get(group.sequence) is not group or group.sequence < reader.start:
+                continue
+            if self._passed(group, wishes.max_latency):
+                self.dropped_through = max(self.dropped_through, group.sequence)
+                self.progress.notify()
+                continue
+            return group
+        return None
+
+    def _passed(self, group: GroupState, max_latency: float | None) -> bool:
+        """Whether a reader that has not begun this group is better off without it."""
+        error = group.error
+        if isinstance(error, MoqError) and error.code in _SKIPPED:
+            return True
+        if max_latency is None or group.superseded is None:
+            return False
+        return time.monotonic() - group.superseded > max_latency
+
+    def left_for(self, reader: Reader) -> bool:
+        """Whether the cache still has groups that this reader has not been given."""
+        if reader.by_arrival:
+            return any(
+                self.groups.get(group.sequence) is group and group.sequence >= reader.start
+                for group in self.log[max(reader.arrival - self.log_base, 0) :]
+            )
+        return bool(self.sequences) and self.sequences[-1] >= reader.floor
+
+
+class TrackProducer:
+    """Writes a track. Nothing here waits for a reader, except the methods that say so."""
+
+    def __init__(self, state: TrackState) -> None:
+        self._state = state
+
+    @property
+    def name(self) -> str:
+        """The track's name in its broadcast."""
+        return self._state.name
+
+    @property
+    def latest(self) -> int | None:
+        """The highest group sequence so far, or None before the first."""
+        return self._state.latest
+
+    @property
+    def closed(self) -> bool:
+        """Whether the track is finished or aborted, so that no group can be added."""
+        return self._state.closed
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anybody reads the track now."""
+        return bool(self._state.readers)
+
+    def append_group(self) -> GroupProducer:
+        """Begins the group after the highest so far (0 in a new track).
+
+        Raises:
+            MoqError: the track has ended.
+        """
+        return GroupProducer(self._state.create_group(self._state.next_sequence()))
+
+    def create_group(self, sequence: int) -> GroupProducer:
+        """Begins the group of that number, in any order; gaps are allowed.
+
+        Raises:
+            InvalidType, InvalidArgument: ``sequence`` is not a number from 0 to 2**62 - 2.
+            MoqError: the group exists (code 12), or the track has ended.
+        """
+        return GroupProducer(self._state.create_group(check_sequence(sequence, "sequence")))
+
+    def write_frame(self, data: bytes | bytearray | memoryview) -> None:
+        """Writes a group of one frame.
+
+        Raises:
+            InvalidType, MoqError: as :meth:`GroupProducer.write_frame`.
+        """
+        group = self.append_group()
+        try:
+            group.write_frame(data)
+        except Error:
+            # Nothing was written, so no consumer needs to learn of it as a failure.
+            self._state.forget(group._state, MoqError(ErrorCode.EVICTED))
+            raise
+        group.finish()
+
+    def consume(self, **wishes: Any) -> TrackConsumer:
+        """A consumer of this track; the keywords are those of `BroadcastConsumer.subscribe_track`."""
+        return TrackConsumer(self._state, Subscription(**wishes))
+
+    def finish(self) -> None:
+        """Says that no group will follow. Groups that were begun can still be written and finished.
+
+        Raises:
+            MoqError: the track was aborted.
+        """
+        if self._state.error is not None:
+            raise self._state.not_writable()
+        self._state.finish()
+
+    def abort(self, code: int) -> None:
+        """Ends the track and its groups with an error that every reader sees at once."""
+        if not self._state.closed:
+            self._state.fail(MoqError(code, f"track {self.name!r} was aborted"), discard=True)
+
+    async def used(self) -> None:
+        """Waits until somebody reads the track.
+
+        Raises:
+            MoqError: the track has ended.
+        """
+        while not self._state.readers:
+            if self._state.closed:
+                raise self._state.not_writable()
+            await self._state.demand.wait()
+
+    async def unused(self) -> None:
+        """Waits until nobody reads the track (any more)."""
+        while self._state.readers:
+            await self._state.demand.wait()
+
+
+class TrackConsumer:
+    """Reads a track: an asynchronous iterator of its groups, in ascending order.
+
+    As a context manager it closes itself, so that a peer stops sending.
+    """
+
+    def __init__(self, state: TrackState, subscription: Subscription) -> None:
+        self._state = state
+        self._reader = state.attach(subscription)
+        self._current: GroupConsumer | None = None
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """The track's name in its broadcast."""
+        return self._state.name
+
+    @property
+    def subscription(self) -> Subscription:
+        """What this consumer asks for now."""
+        return self._reader.subscription
+
+    @property
+    def latest(self) -> int | None:
+        """The highest group sequence seen so far, or None before the first."""
+        return self._state.latest
+
+    async def next_group(self) -> GroupConsumer | None:
+        """The next group in ascending order, or None once the track has finished.
+
+        A group that comes late, after a newer one was returned, is skipped, as are groups past
+        ``max_latency`` or out of the cache. While it is known that an older group may still be on
+        its way, waits for it, at most ``max_latency``.
+
+        Raises:
+            MoqError: the track was not found (code 13) or aborted.
+            SessionClosed: the session it came over has ended.
+        """
+        while True:
+            group, patience = self._state.next_in_order(self._reader)
+            if group is not None:
+                return GroupConsumer(group)
+            if self._ended():
+                return None
+            await self._changed(patience)
+
+    async def recv_group(self) -> GroupConsumer | None:
+        """The next group in the order of arrival, or None once the track has finished.
+
+        Raises:
+            MoqError, SessionClosed: as :meth:`next_group`.
+        """
+        if not self._reader.by_arrival:
+            self._reader.by_arrival = True
+            self._reader.start = self._reader.floor
+        while True:
+            group = self._state.next_arrived(self._reader)
+            if group is not None:
+                # Reading in order afterwards goes on from here and gives none of these again.
+                self._reader.floor = max(self._reader.floor, group.sequence + 1)
+                return GroupConsumer(group)
+            if self._ended():
+                return None
+            await self._state.changed.wait()
+
+    async def read_frame(self) -> bytes | None:
+        """The next frame of the track: all those of a group, then on to the next group.
+
+        A group that ends in the middle because it was dropped (codes 2 and 31) is left for the
+        next one. None once the track has finished.
+
+        Raises:
+            MoqError, SessionClosed: as :meth:`next_group`.
+        """
+        while True:
+            if self._current is None:
+                self._current = await self.next_group()
+                if self._current is None:
+                    return None
+            try:
+                frame = await self._current.read_frame()
+            except MoqError as error:
+                self._current = None
+                if error.code not in _SKIPPED:
+                    raise
+                continue
+            if frame is not None:
+                return frame
+            self._current = None
+
+    def _ended(self) -> bool:
+        if self._closed:
+            raise MoqError(ErrorCode.CLOSED, f"this consumer of track {self.name!r} was closed")
+        state = self._state
+        if not state.closed or state.left_for(self._reader):
+            return False
+        if state.error is not None:
+            raise state.error
+        return True
+
+    async def _changed(self, patience: float | None) -> None:
+        if patience is None:
+            await self._state.changed.wait()
+            return
+        timer = asyncio.get_running_loop().call_later(patience, self._state.changed.notify)
+        try:
+            await self._state.changed.wait()
+        finally:
+            timer.cancel()
+
+    def update(self, **wishes: Any) -> None:
+        """Changes what this consumer asks for; what is not named stays.
+
+        Args:
+            wishes: any of priority, ordered, max_latency, start_group and end_group, as in
+                `BroadcastConsumer.subscribe_track`. Raising ``end_group`` (or None) releases the
+                groups held after the old one; a ``start_group`` ahead skips to it.
+
+        Raises:
+            InvalidType, InvalidArgument: a value cannot be used.
+            TypeError: there is no such wish.
+        """
+        subscription = replace(self._reader.subscription, **wishes)
+        self._reader.subscription = subscription
+        start = wishes.get("start_group")
+        if start is not None and start > self._reader.start:
+            self._reader.start = start
+            self._reader.floor = max(self._reader.floor, start)
+        self._state.changed.notify()
+        self._state.demand.notify()
+        self._state.progress.notify()
+
+    def close(self) -> None:
+        """Ends the subscription. Reads that wait end with an error (code 25). Closing twice is allowed."""
+        if not self._closed:
+            self._closed = True
+            self._current = None
+            self._state.detach(self._reader)
+            self._state.changed.notify()
+
+    def __aiter__(self) -> TrackConsumer:
+        return self
+
+    async def __anext__(self) -> GroupConsumer:
+        group = await self.next_group()
+        if group is None:
+            raise StopAsyncIteration
+        return group
+
+    async def __aenter__(self) -> TrackConsumer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A consumer that was thrown away must not count as demand. The finalizer may run on any
+        # thread, so it only drops the entry and leaves the waking to the loop.
+        if not getattr(self, "_closed", True):
+            state = self._state
+            state.readers.discard(self._reader)
+            wake_from_anywhere(state.demand)
+            wake_from_anywhere(state.progress)

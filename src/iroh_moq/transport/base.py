@@ -1,0 +1,220 @@
+"""What the layers above need of a connection: sessions of independent, prioritised byte streams.
+
+Two implementations come with the package, :mod:`.iroh` for real connections and :mod:`.memory`
+for tests; any QUIC library can be a third. Nothing here knows MoQ: codes are plain integers as
+the application means them, and how an implementation puts them on the wire is its own business.
+
+Cancelling any await is safe. A cancelled ``read`` or ``accept`` loses nothing. A cancelled
+``write`` may have sent a part, so the stream can then only be reset.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import Error, SessionError
+
+__all__ = [
+    "Buffer",
+    "ConnectionLost",
+    "PathStats",
+    "RecvStream",
+    "SendStream",
+    "StreamReset",
+    "StreamStopped",
+    "Transport",
+    "TransportError",
+    "TransportStats",
+]
+
+Buffer = bytes | bytearray | memoryview
+
+READ_SIZE = 256 * 1024
+"""How many bytes a read asks for when the caller has no better number."""
+
+
+class TransportError(Error):
+    """A stream or connection failed."""
+
+
+class StreamReset(TransportError):
+    """The peer reset the stream we read, with ``code``."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the peer reset the stream with code {code}")
+        self.code = code
+
+
+class StreamStopped(TransportError):
+    """The peer stopped the stream we write, with ``code``."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the peer stopped the stream with code {code}")
+        self.code = code
+
+
+class ConnectionLost(TransportError):
+    """The connection is over; ``error`` says why."""
+
+    def __init__(self, error: SessionError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class PathStats:
+    """One network path of a connection.
+
+    ``rtt`` is in seconds, ``congestion_window`` and ``mtu`` in bytes.
+    """
+
+    remote: str
+    selected: bool
+    relayed: bool
+    rtt: float
+    congestion_window: int
+    mtu: int
+    lost_packets: int
+    sent_packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransportStats:
+    """What a connection has carried so far, in bytes and packets, and its paths now."""
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    sent_packets: int = 0
+    received_packets: int = 0
+    lost_packets: int = 0
+    paths: tuple[PathStats, ...] = ()
+
+    @property
+    def path(self) -> PathStats | None:
+        """The path in use, or None where the transport does not know."""
+        return next((path for path in self.paths if path.selected), None)
+
+    @property
+    def rtt(self) -> float | None:
+        """The round-trip time of the path in use, in seconds."""
+        return path.rtt if (path := self.path) else None
+
+    @property
+    def send_rate(self) -> int | None:
+        """An estimate of what the path can carry, in bits per second: a window each round trip."""
+        path = self.path
+        if path is None or path.rtt <= 0:
+            return None
+        return int(path.congestion_window * 8 / path.rtt)
+
+
+class SendStream(ABC):
+    """The sending half of a stream."""
+
+    @abstractmethod
+    async def write(self, data: Buffer) -> None:
+        """Hands all of ``data`` to the connection, waiting for flow control.
+
+        Raises:
+            StreamStopped: the peer does not want it.
+            ConnectionLost: the connection is over.
+        """
+
+    @abstractmethod
+    async def finish(self) -> None:
+        """Says that no more will come. What was written is still delivered."""
+
+    @abstractmethod
+    async def acknowledged(self) -> None:
+        """After :meth:`finish`, returns once the peer has received everything.
+
+        Raises:
+            StreamStopped: the peer stopped the stream instead.
+            ConnectionLost: the connection is over.
+        """
+
+    @abstractmethod
+    def reset(self, code: int) -> None:
+        """Abandons the stream: what is not yet delivered may never be. Later calls do nothing."""
+
+    @abstractmethod
+    def set_priority(self, priority: int) -> None:
+        """Streams of a higher priority (a signed 32-bit number) are sent first."""
+
+
+class RecvStream(ABC):
+    """The receiving half of a stream."""
+
+    @abstractmethod
+    async def read(self, limit: int = READ_SIZE) -> bytes:
+        """The next bytes, at most ``limit``; ``b""`` once the peer has finished.
+
+        Raises:
+            StreamReset: the peer abandoned the stream.
+            ConnectionLost: the connection is over.
+        """
+
+    @abstractmethod
+    def stop(self, code: int) -> None:
+        """Says that no more is wanted. Later calls do nothing."""
+
+
+class Transport(ABC):
+    """A connection to one peer."""
+
+    @property
+    @abstractmethod
+    def remote_id(self) -> Any:
+        """Who is at the other end: a value that can be hashed and compared, and reads well as text."""
+
+    @property
+    def connection(self) -> Any:
+        """The connection underneath, for what this interface does not offer."""
+        return self
+
+    @abstractmethod
+    async def open_bi(self) -> tuple[SendStream, RecvStream]:
+        """Opens a bidirectional stream, waiting while the peer allows no more."""
+
+    @abstractmethod
+    async def open_uni(self) -> SendStream:
+        """Opens a unidirectional stream, waiting while the peer allows no more."""
+
+    @abstractmethod
+    async def accept_bi(self) -> tuple[SendStream, RecvStream]:
+        """The next bidirectional stream that the peer opened."""
+
+    @abstractmethod
+    async def accept_uni(self) -> RecvStream:
+        """The next unidirectional stream that the peer opened, in the order of opening."""
+
+    @abstractmethod
+    async def uni_settled(self) -> None:
+        """Returns once `accept_uni`, which somebody keeps calling, has returned every
+        unidirectional stream whose data had reached this side before the call.
+
+        This is how a receiver learns that it has seen everything sent before some event.
+        """
+
+    @abstractmethod
+    def close(self, code: int, reason: str) -> None:
+        """Closes the connection at once, with a code and a reason that the peer sees."""
+
+    @abstractmethod
+    async def closed(self) -> SessionError:
+        """Waits for the end of the connection and says why it ended."""
+
+    @property
+    @abstractmethod
+    def close_error(self) -> SessionError | None:
+        """Why the connection ended, or None while it lives."""
+
+    @abstractmethod
+    def stats(self) -> TransportStats:
+        """What the connection has carried and the state of its paths."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """After :meth:`close`: waits until nothing of this transport is under way any more."""
