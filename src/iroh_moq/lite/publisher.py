@@ -30,7 +30,7 @@ logger = logging.getLogger("iroh_moq.lite.publisher")
 _WRITE_SIZE = 256 * 1024
 """About how many bytes of frames go out in one write."""
 
-_JOIN_BELOW = 16 * 1024
+_JOIN_BELOW = 64 * 1024
 """Frames smaller than this are joined into one write; larger ones are not worth the copy."""
 
 _PROBE_INTERVAL = 0.25
@@ -306,7 +306,7 @@ class _Serving:
         now, limit = time.monotonic(), self._wishes.max_latency
         for sender in list(self._sending.values()):
             state = sender.group._state
-            if state.error is not None and isinstance(state.error, MoqError):
+            if isinstance(state.error, MoqError) and not state.complete_for(sender.group._cursor):
                 sender.give_up(state.error.code)
             elif limit is not None and state.superseded is not None:
                 left = state.superseded + limit - now
@@ -345,10 +345,11 @@ class _GroupSender:
                 # The subscriber learns of the group at once, not with its first frame.
                 await stream.write(pending)
                 pending = b""
-            while frames := await group.read_frames(_WRITE_SIZE):
+            while frames := await group.hold_frames(_WRITE_SIZE):
                 for piece in _pieces(pending, frames):
                     await stream.write(piece)
                 pending = b""
+                group.release()
             if pending:
                 await stream.write(pending)
             await stream.finish()

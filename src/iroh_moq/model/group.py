@@ -128,6 +128,10 @@ class GroupState:
                 self.trimmed += passed
                 self.on_cost(self, -freed)
 
+    def complete_for(self, cursor: Cursor) -> bool:
+        """Whether the reader has been given the whole group."""
+        return self.finished and cursor.index >= self.trimmed + len(self.frames)
+
     @property
     def ready(self) -> bool:
         """Whether there is a frame at all yet, or the end."""
@@ -144,7 +148,7 @@ class GroupState:
         if self.waiting_track_consumers(self):
             return False
         end = self.trimmed + len(self.frames)
-        return all(cursor.index >= end for cursor in self.cursors)
+        return all(cursor.index >= end and not cursor.holding for cursor in self.cursors)
 
     async def drained(self, limit: int) -> None:
         while self.error is None and (self.backlog() > limit or (limit == 0 and not self.idle())):
@@ -152,13 +156,19 @@ class GroupState:
 
 
 class Cursor:
-    """Where one reader is: the next frame's index, and the bytes before it."""
+    """Where one reader is.
 
-    __slots__ = ("index", "read")
+    ``index`` is the frame it gets next, ``read`` the bytes it is done with. A reader that is
+    ``holding`` has been given frames that it is not done with yet.
+    """
+
+    __slots__ = ("held", "holding", "index", "read")
 
     def __init__(self) -> None:
         self.index = 0
         self.read = 0
+        self.held = 0
+        self.holding = False
 
 
 class GroupProducer:
@@ -294,6 +304,15 @@ class GroupConsumer:
         Raises:
             MoqError, SessionClosed: as :meth:`read_frame`.
         """
+        frames = await self.hold_frames(limit)
+        self.release()
+        return frames
+
+    async def hold_frames(self, limit: int) -> list[bytes]:
+        """As :meth:`read_frames`, but the frames count as unread until :meth:`release`.
+
+        So a producer that waits for its slowest reader waits for what is on its way, too.
+        """
         state, cursor = self._state, self._cursor
         while True:
             offset = cursor.index - state.trimmed
@@ -304,22 +323,31 @@ class GroupConsumer:
                     size += len(frames[end])
                     end += 1
                 cursor.index += end - offset
-                cursor.read += size
-                if state.progress.waited:
-                    state.progress.notify()
+                cursor.held, cursor.holding = size, True
                 return frames[offset:end]
             if self._at_end(offset):
                 return []
             await state.changed.wait()
 
+    def release(self) -> None:
+        """Says that the reader is done with the frames it holds."""
+        cursor = self._cursor
+        if cursor.holding:
+            cursor.read += cursor.held
+            cursor.held, cursor.holding = 0, False
+            self._state.progress.notify()
+
     def _at_end(self, offset: int) -> bool:
         """Whether the group is complete and read; raises if it cannot be read on."""
         state = self._state
+        if state.complete_for(self._cursor):
+            # Even if the cache has let the group go since.
+            return True
         if state.error is not None:
             raise state.error
         if offset < 0:
             raise MoqError(ErrorCode.LAGGED, f"group {state.sequence} outgrew the cache before it was read")
-        return state.finished
+        return False
 
     async def read_all(self) -> bytes:
         """All the rest of the group as one bytes object, once it is complete.

@@ -29,6 +29,7 @@ from .base import (
     TransportError,
     TransportStats,
 )
+from .iroh_bytes import write_all
 from .iroh_errors import session_error, transport_error
 
 __all__ = ["IrohTransport"]
@@ -57,12 +58,12 @@ class _Send(SendStream):
             await self._apply_priority()
             self._written = True
             if len(data) <= _PIECE:
-                await self._handle.write_all(data if type(data) is bytes else bytes(data))
+                await write_all(self._handle, data if type(data) is bytes else bytes(data))
             else:
                 view = memoryview(data)
                 for start in range(0, len(data), _PIECE):
                     await self._apply_priority()
-                    await self._handle.write_all(bytes(view[start : start + _PIECE]))
+                    await write_all(self._handle, bytes(view[start : start + _PIECE]))
         except IrohError as error:
             raise self._transport._error(error) from error
 
