@@ -141,9 +141,14 @@ class _BroadcastEnded:
     producer: BroadcastProducer
 
 
+@dataclass(slots=True)
+class _Stop:
+    """The end of the loop."""
+
+
 Answer = TypeVar("Answer")
 Message = Connect | Incoming | Publish | Unpublish | GetPublished
-_Event = Message | _Dialled | _Abandoned | _HoldOver | _SessionEnded | _BroadcastEnded
+_Event = Message | _Dialled | _Abandoned | _HoldOver | _SessionEnded | _BroadcastEnded | _Stop
 
 
 @dataclass(slots=True)
@@ -203,7 +208,9 @@ class Actor:
 
     async def shutdown(self) -> None:
         """Ends every session and task. A second call waits for the first."""
-        self._run_task.cancel()
+        if not self._closed:
+            self._closed = True
+            self._inbox.put_nowait(_Stop())
         if not self._run_task.done():
             await asyncio.wait((self._run_task,))
 
@@ -211,9 +218,10 @@ class Actor:
 
     async def _run(self) -> None:
         try:
-            while True:
-                self._handle(await self._inbox.get())
+            while not isinstance(event := await self._inbox.get(), _Stop):
+                self._handle(event)
         finally:
+            self._closed = True
             await self._shut_down()
 
     def _handle(self, event: _Event) -> None:
@@ -312,6 +320,9 @@ class Actor:
         except Error as error:
             self._post(_Dialled(name, error))
         else:
+            if self._closed:
+                session.close(0, _SHUTDOWN)
+                await session.closed()
             self._post(_Dialled(name, session))
 
     def _dialled(self, name: str, result: MoqSession | Error) -> None:
@@ -433,7 +444,6 @@ class Actor:
     # The end
 
     async def _shut_down(self) -> None:
-        self._closed = True
         while not self._inbox.empty():
             event = self._inbox.get_nowait()
             match event:

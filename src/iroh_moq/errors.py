@@ -83,6 +83,25 @@ _MEANING = {
 }
 
 
+_LATER_NUMBERS = {
+    51: ErrorCode.NOT_FOUND,
+    52: ErrorCode.OLD,
+    53: ErrorCode.EVICTED,
+    54: ErrorCode.UNROUTABLE,
+    55: ErrorCode.WRONG_SIZE,
+    56: ErrorCode.FRAME_TOO_LARGE,
+}
+
+
+def canonical(code: int) -> int:
+    """The number that this package has for a peer's code.
+
+    Rust's moq-net renumbered some codes after moq-lite-03, for all versions of the protocol
+    (observed in 0.3.16); the new numbers were unused before, so both can be understood.
+    """
+    return _LATER_NUMBERS.get(code, code)
+
+
 def describe(code: int) -> str:
     """What a code means, in words."""
     if code >= APPLICATION_CODE_BASE:

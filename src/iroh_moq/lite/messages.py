@@ -43,14 +43,18 @@ class UniType(IntEnum):
     GROUP = 0
 
 
+_NO_LIMIT = (1 << 32) - 1
+"""The latency, in milliseconds, that stands for none: the wire has no other way to say so, and 0
+asks for the newest group alone. Larger numbers could overflow a peer's clock."""
+
+
 def _milliseconds(latency: float | None) -> bytes:
-    """A duration. 0 means "no wish", as Rust's subscribers send it, so a latency of 0 becomes 1 ms."""
-    return varint(0 if latency is None else min(max(round(latency * 1000), 1), MAX_VARINT))
+    return varint(_NO_LIMIT if latency is None else min(round(latency * 1000), MAX_VARINT))
 
 
 def _latency(body: Body) -> float | None:
     value = body.varint()
-    return None if value == 0 else value / 1000
+    return None if value >= _NO_LIMIT else value / 1000
 
 
 def _wishes(wishes: Subscription) -> bytes:

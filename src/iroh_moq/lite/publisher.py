@@ -33,6 +33,10 @@ _WRITE_SIZE = 256 * 1024
 _JOIN_BELOW = 64 * 1024
 """Frames smaller than this are joined into one write; larger ones are not worth the copy."""
 
+_DELIVERY_TIME = 1.0
+"""Seconds beyond its latency that a group which was wholly handed to the connection may take to arrive;
+it may long be on its way, but must not fill the connection's buffer for ever."""
+
 _PROBE_INTERVAL = 0.25
 _PROBE_CHANGE = 0.1
 """How often the estimate is looked at, in seconds, and the change that is worth a report."""
@@ -310,6 +314,8 @@ class _Serving:
                 sender.give_up(state.error.code)
             elif limit is not None and state.superseded is not None:
                 left = state.superseded + limit - now
+                if state.complete_for(sender.group._cursor):
+                    left += _DELIVERY_TIME
                 if left <= 0:
                     sender.give_up(ErrorCode.OLD)
                     continue

@@ -13,14 +13,14 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from ..aio import Signal, TaskScope
-from ..errors import Error, ErrorCode, MoqError, SessionClosed
+from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
 from ..model.broadcast import BroadcastState
 from ..model.cache import DEFAULT_CACHE, Cache
 from ..model.group import GroupState
 from ..model.origin import OriginState
 from ..model.path import MAX_NAME_BYTES
 from ..model.track import TrackState
-from ..transport import ConnectionLost, RecvStream, SendStream, StreamReset, StreamStopped, Transport
+from ..transport import READ_SIZE, ConnectionLost, RecvStream, SendStream, StreamReset, StreamStopped, Transport
 from .decoders import AnnounceDecoder, GroupDecoder, ProbeDecoder, SubscribeReplyDecoder
 from .messages import Announce, AnnounceRequest, BiType, Subscribe, SubscribeDrop, SubscribeUpdate
 from .priority import CONTROL_PRIORITY
@@ -40,6 +40,9 @@ _GROUP_ROOM = 1024 * 1024
 _TRACK_ROOM = 4 * 1024 * 1024
 """Unread bytes of a reliable track: in the group that is being read, and in all the others."""
 
+_HEADER_SIZE = 64
+"""Bytes that hold any group's header, and little more."""
+
 _LOST = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
 """How a publisher resets groups that it gave up to keep up."""
 
@@ -54,6 +57,8 @@ class Subscriber:
         self._subscriptions: dict[int, _Receiving] = {}
         self._next_id = 0
         self._arrivals = _Arrivals()
+        self._full = 0
+        """How many groups of reliable tracks wait for room."""
 
     # ANNOUNCE
 
@@ -132,10 +137,14 @@ class Subscriber:
                 await self._follow(subscription, send, recv)
             except StreamReset as error:
                 send.reset(ErrorCode.CANCEL)
-                track.fail(MoqError(error.code, f"track {track.name!r} of {subscription.path!r}"), discard=False)
+                track.fail(
+                    MoqError(canonical(error.code), f"track {track.name!r} of {subscription.path!r}"), discard=False
+                )
             except StreamStopped as error:
                 recv.stop(ErrorCode.CANCEL)
-                track.fail(MoqError(error.code, f"track {track.name!r} of {subscription.path!r}"), discard=False)
+                track.fail(
+                    MoqError(canonical(error.code), f"track {track.name!r} of {subscription.path!r}"), discard=False
+                )
             except MoqError as error:
                 logger.warning("answer of %s refused: %s", self._transport.remote_id, error)
                 send.reset(error.code)
@@ -233,8 +242,11 @@ class Subscriber:
         decoder = GroupDecoder()
         subscription: _Receiving | None = None
         group: GroupState | None = None
+        # While a reliable track is full, what comes may be more of it, to be left with the connection.
+        limit = _HEADER_SIZE if self._full else READ_SIZE
         try:
-            while data := await stream.read():
+            while data := await stream.read(limit):
+                limit = READ_SIZE
                 frames = decoder.feed(data)
                 if group is None and decoder.group is not None:
                     subscription = self._subscriptions.get(decoder.group.subscribe)
@@ -254,14 +266,18 @@ class Subscriber:
                 if decoder.error is not None:
                     raise decoder.error
                 if subscription is not None and subscription.reliable and group is not None:
-                    await subscription.track.room(group, _GROUP_ROOM, _TRACK_ROOM)
+                    self._full += 1
+                    try:
+                        await subscription.track.room(group, _GROUP_ROOM, _TRACK_ROOM)
+                    finally:
+                        self._full -= 1
             decoder.finish()
             if decoder.error is not None:
                 raise decoder.error
             if group is not None:
                 group.finish()
         except StreamReset as error:
-            self._broken(subscription, group, error.code)
+            self._broken(subscription, group, canonical(error.code))
         except MoqError as error:
             logger.info("group stream of %s refused: %s", self._transport.remote_id, error)
             stream.stop(error.code)
@@ -303,7 +319,7 @@ class Subscriber:
                 if decoder.error is not None:
                     raise decoder.error
         except StreamReset as error:
-            raise MoqError(error.code, "the peer does not answer a probe") from error
+            raise MoqError(canonical(error.code), "the peer does not answer a probe") from error
         except ConnectionLost as error:
             raise SessionClosed(error.error) from error
         finally:

@@ -32,6 +32,8 @@ class GroupState:
 
     __slots__ = (
         "arrival",
+        "awaited",
+        "backlog_through",
         "changed",
         "cost",
         "created",
@@ -46,7 +48,6 @@ class GroupState:
         "size",
         "superseded",
         "trimmed",
-        "waiting_track_consumers",
     )
 
     def __init__(
@@ -55,7 +56,8 @@ class GroupState:
         arrival: int,
         progress: Signal,
         on_cost: Callable[[GroupState, int], None],
-        waiting_track_consumers: Callable[[GroupState], bool],
+        awaited: Callable[[GroupState], bool],
+        backlog_through: Callable[[GroupState], int],
     ) -> None:
         self.sequence = sequence
         self.arrival = arrival
@@ -76,7 +78,8 @@ class GroupState:
         """Some reader of the track has moved on; one signal for all of the track's groups."""
         self.cursors: set[Cursor] = set()
         self.on_cost = on_cost
-        self.waiting_track_consumers = waiting_track_consumers
+        self.awaited = awaited
+        self.backlog_through = backlog_through
 
     @property
     def closed(self) -> bool:
@@ -139,19 +142,19 @@ class GroupState:
 
     def backlog(self) -> int:
         """Bytes that the slowest reader has not read, counting track consumers yet to come here."""
-        if self.waiting_track_consumers(self):
+        if self.awaited(self):
             return self.size
         return max((self.size - cursor.read for cursor in self.cursors), default=0)
 
     def idle(self) -> bool:
         """Whether every reader has read everything there is, whatever its size."""
-        if self.waiting_track_consumers(self):
+        if self.awaited(self):
             return False
         end = self.trimmed + len(self.frames)
         return all(cursor.index >= end and not cursor.holding for cursor in self.cursors)
 
     async def drained(self, limit: int) -> None:
-        while self.error is None and (self.backlog() > limit or (limit == 0 and not self.idle())):
+        while self.error is None and (self.backlog_through(self) > limit or (limit == 0 and not self.idle())):
             await self.progress.wait()
 
 
@@ -231,7 +234,7 @@ class GroupProducer:
             self._state.fail(MoqError(code, f"group {self.sequence} was aborted"), discard=True)
 
     async def drained(self, limit: int = 0) -> None:
-        """Waits until no reader has more than ``limit`` bytes of this group unread.
+        """Waits until no reader has more than ``limit`` bytes unread, in this group and those before.
 
         Readers are the track's consumers here and the subscriptions of peers, also those that have
         yet to come to this group; for a peer, read means handed to the connection. Without any

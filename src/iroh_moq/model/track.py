@@ -59,6 +59,7 @@ class TrackState:
         "changed",
         "cost",
         "demand",
+        "drained_below",
         "dropped_through",
         "error",
         "finished",
@@ -83,6 +84,8 @@ class TrackState:
         self.log_base = 0
         self.dropped_through = -1
         """The highest sequence that has left the cache."""
+        self.drained_below = 0
+        """No group before this one is of interest to those who wait for slow readers."""
         self.readers: set[Reader] = set()
         self.finished = False
         self.error: Error | None = None
@@ -113,7 +116,9 @@ class TrackState:
             raise self.not_writable()
         if sequence in self.groups:
             raise MoqError(ErrorCode.DUPLICATE, f"track {self.name!r} has a group {sequence} already")
-        group = GroupState(sequence, self.log_base + len(self.log), self.progress, self._add_cost, self._awaited)
+        group = GroupState(
+            sequence, self.log_base + len(self.log), self.progress, self._add_cost, self._awaited, self._backlog_through
+        )
         newest = self.latest
         if newest is None or sequence > newest:
             self.sequences.append(sequence)
@@ -249,6 +254,7 @@ class TrackState:
             reader.arrival = latest.arrival
         else:
             reader.arrival = self.log_base + len(self.log)
+        self.drained_below = min(self.drained_below, reader.start)
         self.readers.add(reader)
         self.demand.notify()
         return reader
@@ -263,6 +269,19 @@ class TrackState:
         if self.groups.get(group.sequence) is not group:
             return False
         return any(reader.wants(group) for reader in self.readers)
+
+    def _backlog_through(self, group: GroupState) -> int:
+        """Bytes that slow readers have not read, in this group and those before it."""
+        total = 0
+        for sequence in self.sequences[bisect_left(self.sequences, self.drained_below) :]:
+            if sequence > group.sequence:
+                break
+            earlier = self.groups[sequence]
+            unread = earlier.backlog()
+            if total == 0 and unread == 0 and earlier.closed:
+                self.drained_below = sequence + 1
+            total += unread
+        return total
 
     def next_in_order(self, reader: Reader) -> tuple[GroupState | None, float | None]:
         """The next group by sequence, or None and how many seconds until it is worth another look."""

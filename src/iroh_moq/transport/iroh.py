@@ -38,6 +38,10 @@ _PIECE = 256 * 1024
 _MAX_STREAMS = 1024
 """Streams a peer may have open in each direction; the package's default of 100 starves many tracks."""
 
+_RECEIVE_WINDOW = 16 * 1024 * 1024
+"""Bytes that a connection may hold which nobody has read yet. The package's default has no bound, so a
+peer could fill every stream's own window of 1.25 MB."""
+
 _SETTLE_TURNS = 8
 """Turns of the loop after which a call that the package could answer at once has been answered.
 
@@ -136,6 +140,7 @@ class IrohTransport(Transport):
         self._accepted = 0
         connection.set_max_concurrent_uni_streams(_MAX_STREAMS)
         connection.set_max_concurrent_bi_streams(_MAX_STREAMS)
+        connection.set_receive_window(_RECEIVE_WINDOW)
         self._watch = self._tasks.spawn(self._watch_close(), "watch for the end")
 
     @property

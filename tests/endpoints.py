@@ -1,0 +1,69 @@
+"""Real endpoints on loopback, for the tests that need a network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from iroh import Endpoint, EndpointBuilder, RelayMode
+
+from iroh_moq import ALPN, BroadcastConsumer, BroadcastProducer, Moq, MoqSession, TrackProducer
+
+PATIENCE = 15.0
+"""Seconds that anything which must happen may take on a busy machine."""
+
+
+@asynccontextmanager
+async def bound(**options: Any) -> AsyncIterator[Moq]:
+    """A `Moq` that never leaves this machine."""
+    async with await Moq.bind(network="loopback", **options) as moq:
+        yield moq
+
+
+@asynccontextmanager
+async def pair(**options: Any) -> AsyncIterator[tuple[Moq, Moq]]:
+    """Two of them; the options are the first one's."""
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(bound(**options))
+        yield first, await stack.enter_async_context(bound())
+
+
+@asynccontextmanager
+async def bare_endpoint(key: bytes | None = None, alpns: tuple[bytes, ...] = (ALPN,)) -> AsyncIterator[Endpoint]:
+    """An endpoint of the `iroh` package with nothing of ours on it."""
+    builder = EndpointBuilder()  # type: ignore[no-untyped-call]
+    builder.apply_minimal()
+    builder.relay_mode(RelayMode.disabled())
+    builder.alpns(list(alpns))
+    builder.bind_addr("127.0.0.1:0")
+    if key is not None:
+        builder.secret_key(key)
+    endpoint = await builder.bind()
+    try:
+        yield endpoint
+    finally:
+        await endpoint.close()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Waits for what has no event to wait for: state of the other side of a real network."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def published(moq: Moq, name: str = "cam", track: str = "video") -> tuple[BroadcastProducer, TrackProducer]:
+    """A broadcast with one track, published."""
+    broadcast = BroadcastProducer()
+    producer = broadcast.create_track(track)
+    await moq.publish(name, broadcast)
+    return broadcast, producer
+
+
+async def subscribed(publisher: Moq, subscriber: Moq, name: str = "cam") -> tuple[MoqSession, BroadcastConsumer]:
+    """A session from the subscriber to the publisher, and the broadcast."""
+    async with asyncio.timeout(PATIENCE):
+        session = await subscriber.connect(publisher.ticket())
+        return session, await session.subscribe(name)
