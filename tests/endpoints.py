@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from iroh import Endpoint, EndpointBuilder, RelayMode
 
-from iroh_moq import ALPN, BroadcastConsumer, BroadcastProducer, Moq, MoqSession, TrackProducer
+from iroh_moq import ALPN, BroadcastConsumer, BroadcastProducer, Moq, MoqSession, OriginConsumer, TrackProducer
 
 PATIENCE = 15.0
 """Seconds that anything which must happen may take on a busy machine."""
@@ -47,11 +47,12 @@ async def bare_endpoint(key: bytes | None = None, alpns: tuple[bytes, ...] = (AL
         await endpoint.close()
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Waits for what has no event to wait for: state of the other side of a real network."""
+async def next_news(origin: OriginConsumer) -> tuple[str, BroadcastConsumer | None]:
+    """The next announcement, in bounded time."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.01)
+        news = await origin.announced()
+    assert news is not None, "the peer has stopped announcing"
+    return news
 
 
 async def published(moq: Moq, name: str = "cam", track: str = "video") -> tuple[BroadcastProducer, TrackProducer]:

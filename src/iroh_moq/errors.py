@@ -7,6 +7,7 @@ One hierarchy: catch :class:`Error` and nothing of ours escapes. Codes are those
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Any
 
 __all__ = [
     "APPLICATION_CODE_BASE",
@@ -113,7 +114,15 @@ def describe(code: int) -> str:
 
 
 class Error(Exception):
-    """The base of every exception this package raises."""
+    """The base of every exception this package raises. They can be copied and pickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by calling the class again, as its arguments are not those of the exception.
+        return _remake, (type(self), self.args), self.__dict__
+
+
+def _remake(kind: type[Error], args: tuple[Any, ...]) -> Error:
+    return kind.__new__(kind, *args)
 
 
 class InvalidArgument(Error, ValueError):

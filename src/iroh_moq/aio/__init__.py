@@ -1,6 +1,6 @@
-"""Two small asyncio tools that every layer uses: an event that many can wait for, and a task owner."""
+"""Small asyncio tools that every layer uses: an event that many can wait for, and owners for tasks."""
 
 from .signal import Signal
-from .tasks import TaskScope
+from .tasks import TaskScope, reap
 
-__all__ = ["Signal", "TaskScope"]
+__all__ = ["Signal", "TaskScope", "reap"]

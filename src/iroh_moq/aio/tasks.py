@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-__all__ = ["TaskScope"]
+__all__ = ["TaskScope", "reap"]
 
 logger = logging.getLogger("iroh_moq.tasks")
 
@@ -65,3 +65,11 @@ class TaskScope:
         current = asyncio.current_task()
         while others := [task for task in self._tasks if task is not current]:
             await asyncio.wait(others)
+
+
+async def reap(task: asyncio.Future[Any]) -> None:
+    """Cancels a task and waits for its end. Nobody wants to know any more how it ends."""
+    task.cancel()
+    await asyncio.wait((task,))
+    if not task.cancelled():
+        task.exception()

@@ -69,6 +69,11 @@ class _Decoder(Generic[Event]):
         self._position = 0
         self.error: MoqError | None = None
 
+    @property
+    def buffered(self) -> int:
+        """How many bytes are kept of a message that is not yet whole."""
+        return len(self._buffer) - self._position
+
     def feed(self, data: bytes) -> list[Event]:
         """Takes more of the stream and returns the events that became whole."""
         events: list[Event] = []
@@ -80,11 +85,12 @@ class _Decoder(Generic[Event]):
                     events.append(event)
             except MoqError as error:
                 self.error = error
+                self._buffer, self._position = b"", 0
         return events
 
     def finish(self) -> None:
         """Says that the stream has ended."""
-        if self.error is None and self._position < len(self._buffer):
+        if self.error is None and self.buffered:
             self.error = malformed("the stream ended inside a message")
 
     def _next(self) -> Event | None:
@@ -197,10 +203,11 @@ class GroupDecoder:
     """What a unidirectional stream carries: a type, the group's header, then frames.
 
     `group` is None until the header has come. A frame that comes in one piece is cut from it with
-    one copy; one in many pieces is joined once.
+    one copy; the pieces of another are gathered, so that however small they are, they take no more
+    than their bytes.
     """
 
-    __slots__ = ("_header", "_max_frame_size", "_missing", "_parts", "_rest", "error", "group")
+    __slots__ = ("_header", "_max_frame_size", "_missing", "_partial", "_rest", "error", "group")
 
     def __init__(self, max_frame_size: int = MAX_FRAME_SIZE) -> None:
         self.group: Group | None = None
@@ -208,8 +215,13 @@ class GroupDecoder:
         self._header: _GroupHeaderDecoder | None = _GroupHeaderDecoder()
         self._max_frame_size = max_frame_size
         self._rest = b""  # the beginning of a frame's size
-        self._parts: list[bytes] = []
+        self._partial = bytearray()
         self._missing = 0
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes are kept of the header or of a frame that is not yet whole."""
+        return self._header.buffered if self._header is not None else len(self._partial) + len(self._rest)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Takes more of the stream and returns the frames that became whole."""
@@ -226,12 +238,12 @@ class GroupDecoder:
         position = 0
         if self._missing:
             part = data[: self._missing]
-            self._parts.append(part)
+            self._partial += part
             self._missing -= len(part)
             if self._missing:
                 return frames
-            frames.append(b"".join(self._parts))
-            self._parts.clear()
+            frames.append(bytes(self._partial))
+            self._partial = bytearray()
             position = len(part)
         elif self._rest:
             data, self._rest = self._rest + data, b""
@@ -253,7 +265,7 @@ class GroupDecoder:
             if position <= end:
                 frames.append(data[start:position])
             else:
-                self._parts.append(data[start:])
+                self._partial += data[start:]
                 self._missing = position - end
         return frames
 

@@ -98,7 +98,7 @@ class Announce:
     hops: int = 0
 
     def encode(self) -> bytes:
-        return message(bytes((self.active,)), string(self.suffix), varint(self.hops))
+        return message(bytes((self.active,)), string(self.suffix), varint(min(self.hops, MAX_VARINT)))
 
     @classmethod
     def decode(cls, data: bytes) -> Announce:

@@ -9,15 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
+from functools import partial
 
-from ..aio import TaskScope
+from ..aio import TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError
 from ..model.group import GroupConsumer
 from ..model.origin import OriginConsumer
 from ..model.path import strip_prefix
 from ..model.subscription import Subscription
 from ..model.track import TrackConsumer
-from ..transport import ConnectionLost, RecvStream, SendStream, StreamReset, StreamStopped, Transport
+from ..transport import (
+    ConnectionLost,
+    RecvStream,
+    SendStream,
+    StreamReset,
+    StreamStopped,
+    Transport,
+    TransportError,
+)
 from .decoders import ProbeRequest, Request, RequestDecoder
 from .messages import Announce, AnnounceRequest, Group, Probe, Subscribe, SubscribeDrop, SubscribeOk, SubscribeUpdate
 from .priority import CONTROL_PRIORITY, group_priority
@@ -153,7 +163,7 @@ class _Requests:
     def __init__(self, recv: RecvStream) -> None:
         self._recv = recv
         self._decoder = RequestDecoder()
-        self._queue: list[Request] = []
+        self._queue: deque[Request] = deque()
 
     async def next(self) -> Request | None:
         """The next request, or None once the subscriber has finished.
@@ -167,12 +177,12 @@ class _Requests:
                 raise self._decoder.error
             data = await self._recv.read()
             if data:
-                self._queue = self._decoder.feed(data)
+                self._queue.extend(self._decoder.feed(data))
             else:
                 self._decoder.finish()
                 if self._decoder.error is None:
                     return None
-        return self._queue.pop(0)
+        return self._queue.popleft()
 
     async def ended(self, *, beside: asyncio.Task[None]) -> None:
         """Waits until the subscriber has finished, or the task that answers it has."""
@@ -182,8 +192,7 @@ class _Requests:
             if reading.done():
                 reading.result()
         finally:
-            reading.cancel()
-            await asyncio.wait((reading,))
+            await reap(reading)
 
 
 class _Serving:
@@ -210,6 +219,7 @@ class _Serving:
         self._consumer = TrackConsumer(broadcast._state.subscribe(request.track, request.wishes), request.wishes)
         self._track = self._consumer._state
         self._sending: dict[int, _GroupSender] = {}
+        self._failure: Error | None = None
         self._groups = TaskScope(f"subscription {request.id}")
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -228,12 +238,12 @@ class _Serving:
                 self._expiry.cancel()
             serving.cancel()
             self._consumer.close()
+            for sender in list(self._sending.values()):
+                sender.give_up(_reset_code(self._failure))
             await self._groups.aclose()
         await self._send.finish()
 
     # The subscriber's side
-
-    _failure: Error | None = None
 
     async def _next_update(self, serving: asyncio.Task[None]) -> SubscribeUpdate | None:
         reading = asyncio.ensure_future(self._requests.next())
@@ -243,8 +253,7 @@ class _Serving:
                 return None
             update = reading.result()
         finally:
-            reading.cancel()
-            await asyncio.wait((reading,))
+            await reap(reading)
         return update if isinstance(update, SubscribeUpdate) else None
 
     def _apply(self, update: SubscribeUpdate) -> None:
@@ -276,16 +285,17 @@ class _Serving:
         if self._track.error is not None and not self._track.groups:
             raise self._track.error
         await self._send.write(SubscribeOk(ok).encode())
-        following: int | None = None
+        following = wishes.start_group
         while (group := await self._consumer.recv_group()) is not None:
             if following is not None and group.sequence > following:
                 await self._report_dropped(following, group.sequence - 1)
             following = max(following or 0, group.sequence + 1)
             stream = await self._transport.open_uni()
             stream.set_priority(group_priority(self._wishes, self._track.priority, group.sequence))
-            sender = _GroupSender(stream, group)
-            self._sending[group.sequence] = sender
-            sender.task = self._groups.spawn(self._send_group(sender), f"group {group.sequence}")
+            sender = self._sending[group.sequence] = _GroupSender(stream, group)
+            task = self._groups.spawn(sender.run(self._id), f"group {group.sequence}")
+            sender.task = task
+            task.add_done_callback(partial(self._sent, sender))
             self._expire()
         await self._groups.join()
 
@@ -295,12 +305,9 @@ class _Serving:
         if start <= end:
             await self._send.write(SubscribeDrop(start, end, ErrorCode.OLD).encode())
 
-    async def _send_group(self, sender: _GroupSender) -> None:
-        try:
-            await sender.run(self._id)
-        finally:
-            if self._sending.get(sender.group.sequence) is sender:
-                del self._sending[sender.group.sequence]
+    def _sent(self, sender: _GroupSender, _: asyncio.Task[None]) -> None:
+        if self._sending.get(sender.group.sequence) is sender:
+            del self._sending[sender.group.sequence]
 
     def _expire(self) -> None:
         """Gives up groups that are past the subscription's latency or have left the cache."""
@@ -329,19 +336,20 @@ class _Serving:
 class _GroupSender:
     """One group on its way to one subscriber."""
 
-    __slots__ = ("_code", "group", "stream", "task")
+    __slots__ = ("group", "stream", "task")
 
     def __init__(self, stream: SendStream, group: GroupConsumer) -> None:
         self.stream = stream
         self.group = group
         self.task: asyncio.Task[None] | None = None
-        self._code: int = ErrorCode.CANCEL
 
     def give_up(self, code: int) -> None:
         """Resets the stream with a code, even while a write on it is blocked."""
-        self._code = code
         if self.task is not None:
             self.task.cancel()
+        # Not left to the task, which never runs if it is cancelled before its first step.
+        self.stream.reset(code)
+        self.group.close()
 
     async def run(self, subscription: int) -> None:
         stream, group = self.stream, self.group
@@ -361,19 +369,20 @@ class _GroupSender:
             await stream.finish()
             # The track's end is told only after all its groups have arrived (see the subscriber).
             await stream.acknowledged()
-        except MoqError as error:
-            stream.reset(error.code)
-        except StreamStopped:
-            stream.reset(ErrorCode.CANCEL)
         except ConnectionLost:
             return
-        except asyncio.CancelledError:
-            stream.reset(self._code)
-            raise
-        except Error:
-            stream.reset(ErrorCode.DROPPED)
+        except Error as error:
+            stream.reset(_reset_code(error))
         finally:
             group.close()
+
+
+def _reset_code(error: Error | None) -> int:
+    """The code for a stream whose content ends with an error."""
+    if isinstance(error, MoqError):
+        return error.code
+    # What we serve may end for a reason of this side, such as a relay's own session.
+    return ErrorCode.CANCEL if error is None or isinstance(error, TransportError) else ErrorCode.DROPPED
 
 
 def _pieces(pending: bytes, frames: list[bytes]) -> list[bytes]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
-from ..aio import Signal, TaskScope
+from ..aio import Signal, TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
 from ..model.broadcast import BroadcastState
 from ..model.cache import DEFAULT_CACHE, Cache
 from ..model.group import GroupState
 from ..model.origin import OriginState
-from ..model.path import MAX_NAME_BYTES
+from ..model.subscription import MAX_GROUP, Subscription
 from ..model.track import TrackState
 from ..transport import READ_SIZE, ConnectionLost, RecvStream, SendStream, StreamReset, StreamStopped, Transport
 from .decoders import AnnounceDecoder, GroupDecoder, ProbeDecoder, SubscribeReplyDecoder
@@ -39,6 +41,10 @@ _RELIABLE_CACHE = Cache(max_bytes=1 << 30, max_age=float("inf"))
 _GROUP_ROOM = 1024 * 1024
 _TRACK_ROOM = 4 * 1024 * 1024
 """Unread bytes of a reliable track: in the group that is being read, and in all the others."""
+
+_GROUPS_AHEAD = 128
+"""How many groups of a reliable track the peer may send beyond the newest that came, while there is room.
+It is told so by the subscription's end group, which holds the others back."""
 
 _HEADER_SIZE = 64
 """Bytes that hold any group's header, and little more."""
@@ -83,6 +89,7 @@ class Subscriber:
             except (StreamReset, StreamStopped) as error:
                 logger.info("%s stopped announcing: %s", self._transport.remote_id, error)
                 send.reset(ErrorCode.CANCEL)
+                recv.stop(ErrorCode.CANCEL)
             except MoqError as error:
                 logger.warning("announcements of %s refused: %s", self._transport.remote_id, error)
                 send.reset(error.code)
@@ -103,8 +110,8 @@ class Subscriber:
             raise MoqError(ErrorCode.DUPLICATE, f"broadcast {path!r} was announced twice")
         if len(announced) >= MAX_ANNOUNCED:
             raise MoqError(ErrorCode.BOUNDS_EXCEEDED, f"over {MAX_ANNOUNCED} broadcasts announced")
-        if not path or len(path.encode()) > MAX_NAME_BYTES:
-            raise MoqError(ErrorCode.DECODE, f"a broadcast name of {len(path.encode())} bytes")
+        if not path:
+            raise MoqError(ErrorCode.DECODE, "a broadcast without a name was announced")
         broadcast = BroadcastState(DEFAULT_CACHE, announce.hops)
         broadcast.serve = partial(self._subscribe, path, broadcast)
         announced[path] = broadcast
@@ -160,6 +167,8 @@ class Subscriber:
             subscription.broadcast.remove_track(track)
             del self._subscriptions[subscription.id]
             await subscription.aclose()
+            if subscription.reliable:
+                self._transport.allow_uni_streams(-_GROUPS_AHEAD)
             if not track.closed:
                 track.fail(MoqError(ErrorCode.CANCEL, f"track {track.name!r} is read by nobody"), discard=True)
 
@@ -174,30 +183,33 @@ class Subscriber:
         if wishes.reliable:
             subscription.reliable = True
             track.cache = _RELIABLE_CACHE
+            # So that groups which wait for room never keep those of other tracks from coming.
+            self._transport.allow_uni_streams(_GROUPS_AHEAD)
+            wishes = subscription.within_credit(wishes)
         send.set_priority(CONTROL_PRIORITY)
         await send.write(Subscribe(subscription.id, subscription.path, track.name, wishes).encode())
-        replies = asyncio.ensure_future(self._read_replies(recv))
+        ending = asyncio.ensure_future(self._last_group(subscription, recv))
         try:
-            while not replies.done():
-                changed = track.demand.future()
-                try:
-                    current = track.subscription
-                    if current is None:
-                        break
-                    if current != wishes:
-                        wishes = current
+            while not ending.done():
+                current = track.subscription
+                if current is None:
+                    # Whoever comes while this one ends gets a new one.
+                    subscription.broadcast.remove_track(track)
+                    break
+                if subscription.reliable:
+                    current = subscription.within_credit(current)
+                if current != wishes:
+                    wishes = current
+                    # A publisher that takes no updates any more is about to say how the track ends.
+                    with suppress(StreamStopped):
                         await send.write(SubscribeUpdate(wishes).encode())
-                        continue
-                    await asyncio.wait((replies, changed), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    track.demand.forget(changed)
-            if replies.done():
-                replies.result()
-                await self._settle(subscription)
+                    continue
+                await subscription.changed(beside=ending)
+            if ending.done():
+                ending.result()
                 track.finish()
         finally:
-            replies.cancel()
-            await asyncio.wait((replies,))
+            await reap(ending)
         await send.finish()
         recv.stop(ErrorCode.CANCEL)
 
@@ -216,12 +228,13 @@ class Subscriber:
         if decoder.error is not None:
             raise decoder.error
 
-    async def _settle(self, subscription: _Receiving) -> None:
-        """Waits for the last groups.
+    async def _last_group(self, subscription: _Receiving, recv: RecvStream) -> None:
+        """Waits for the end of the track, and for its last groups.
 
         The publisher ends a subscription after its groups were acknowledged, so their bytes are
         here; but they may still wait to be accepted, or to be read.
         """
+        await self._read_replies(recv)
         await self._transport.uni_settled()
         await self._arrivals.settled()
         await subscription.drained()
@@ -242,6 +255,7 @@ class Subscriber:
         decoder = GroupDecoder()
         subscription: _Receiving | None = None
         group: GroupState | None = None
+        charged = 0
         # While a reliable track is full, what comes may be more of it, to be left with the connection.
         limit = _HEADER_SIZE if self._full else READ_SIZE
         try:
@@ -255,14 +269,21 @@ class Subscriber:
                         return
                     group = subscription.track.create_group(decoder.group.sequence)
                     subscription.begin()
+                    if subscription.short_of_credit:
+                        subscription.track.demand.notify()
                     self._arrivals.begun(arrival, subscription.track, group)
-                if group is not None and subscription is not None:
+                if group is not None:
+                    if not group.closed and decoder.buffered != charged:
+                        # A frame counts from its first byte, or many that never end were bounded by nothing.
+                        group.on_cost(group, decoder.buffered - charged)
+                        charged = decoder.buffered
                     for frame in frames:
-                        if group.closed:
-                            # The cache has let it go.
-                            stream.stop(ErrorCode.CANCEL)
-                            return
-                        group.write(frame)
+                        if not group.closed:
+                            group.write(frame)
+                    if group.closed:
+                        # The cache has let it go.
+                        stream.stop(ErrorCode.CANCEL)
+                        return
                 if decoder.error is not None:
                     raise decoder.error
                 if subscription is not None and subscription.reliable and group is not None:
@@ -309,22 +330,26 @@ class Subscriber:
 
     async def probe(self) -> AsyncIterator[int | None]:
         """Asks the publisher what the path carries, in bits per second, and yields its reports."""
-        send, recv = await self._transport.open_bi()
         try:
-            await send.write(varint(BiType.PROBE))
-            decoder = ProbeDecoder()
-            while data := await recv.read():
-                for report in decoder.feed(data):
-                    yield report.bitrate
+            send, recv = await self._transport.open_bi()
+            try:
+                await send.write(varint(BiType.PROBE))
+                decoder = ProbeDecoder()
+                while data := await recv.read():
+                    for report in decoder.feed(data):
+                        yield report.bitrate
+                    if decoder.error is not None:
+                        raise decoder.error
+                decoder.finish()
                 if decoder.error is not None:
                     raise decoder.error
-        except StreamReset as error:
+            finally:
+                send.reset(ErrorCode.CANCEL)
+                recv.stop(ErrorCode.CANCEL)
+        except (StreamReset, StreamStopped) as error:
             raise MoqError(canonical(error.code), "the peer does not answer a probe") from error
         except ConnectionLost as error:
             raise SessionClosed(error.error) from error
-        finally:
-            send.reset(ErrorCode.CANCEL)
-            recv.stop(ErrorCode.CANCEL)
 
     def lost(self, error: SessionClosed) -> None:
         """The session has ended: so have the broadcasts, and the tracks that were being received."""
@@ -338,7 +363,7 @@ class Subscriber:
 class _Receiving:
     """One subscription of ours, and how many of its groups are under way."""
 
-    __slots__ = ("_idle", "_under_way", "broadcast", "id", "path", "reliable", "tasks", "track")
+    __slots__ = ("_credit", "_idle", "broadcast", "id", "path", "reliable", "tasks", "track")
 
     def __init__(self, id: int, path: str, broadcast: BroadcastState, track: TrackState) -> None:
         self.id = id
@@ -347,8 +372,46 @@ class _Receiving:
         self.track = track
         self.reliable = False
         self.tasks: set[asyncio.Task[None]] = set()
-        self._under_way = 0
+        self._credit: int | None = None
         self._idle = Signal()
+
+    # A reliable track's credit: the last group that the peer may send.
+
+    @property
+    def short_of_credit(self) -> bool:
+        if not self.reliable:
+            return False
+        latest = self.track.latest
+        if self._credit is None or latest is None:
+            return latest is not None
+        return latest + _GROUPS_AHEAD // 2 >= self._credit
+
+    def within_credit(self, wishes: Subscription) -> Subscription:
+        """The wishes, with an end group that lets no more groups come than there is room for."""
+        latest = self.track.latest
+        if latest is None:
+            # Without a start nobody knows yet which group the latest is; then the first one tells.
+            if self._credit is None and wishes.start_group is not None:
+                self._credit = min(wishes.start_group + _GROUPS_AHEAD - 1, MAX_GROUP)
+        elif self.short_of_credit:
+            if not self.track.crowded(_TRACK_ROOM):
+                self._credit = min(latest + _GROUPS_AHEAD, MAX_GROUP)
+            elif self._credit is None:
+                self._credit = latest
+        ends = [end for end in (wishes.end_group, self._credit) if end is not None]
+        return replace(wishes, end_group=min(ends, default=None))
+
+    async def changed(self, *, beside: asyncio.Future[None]) -> None:
+        """Waits until the wishes may have changed, or the credit may rise, or ``beside`` is done."""
+        signals = [self.track.demand]
+        if self.short_of_credit:
+            signals.append(self.track.progress)
+        changes = [signal.future() for signal in signals]
+        try:
+            await asyncio.wait((beside, *changes), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for signal, change in zip(signals, changes, strict=True):
+                signal.forget(change)
 
     def begin(self) -> None:
         task = asyncio.current_task()

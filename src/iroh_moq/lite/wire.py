@@ -7,7 +7,7 @@ the front, that must come out even.
 from __future__ import annotations
 
 from ..errors import ErrorCode, MoqError
-from ..model.path import MAX_PATH_PARTS
+from ..model.path import MAX_NAME_BYTES, MAX_PATH_PARTS
 
 __all__ = ["MAX_MESSAGE_SIZE", "MAX_VARINT", "Body", "message", "option", "peek_varint", "string", "varint"]
 
@@ -97,6 +97,9 @@ class Body:
         end = self._position + size
         if end > len(self._data):
             raise malformed(f"{self._what} ends inside a string")
+        if size > MAX_NAME_BYTES:
+            # Every string of the protocol is a name.
+            raise malformed(f"{self._what} has a name of {size} bytes; at most {MAX_NAME_BYTES} are allowed")
         raw = self._data[self._position : end]
         self._position = end
         try:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from types import TracebackType
 
 from ..aio import Signal
-from ..errors import Error, ErrorCode, InvalidArgument, InvalidType, MoqError
+from ..errors import Error, ErrorCode, InvalidType, MoqError
 from .cache import DEFAULT_CACHE, Cache
+from .checks import check_code
 from .path import check_name
-from .subscription import Subscription
+from .subscription import Subscription, check_priority
 from .track import TrackConsumer, TrackProducer, TrackState
 
 __all__ = ["BroadcastConsumer", "BroadcastDynamic", "BroadcastProducer", "BroadcastState", "TrackRequest"]
@@ -82,6 +84,7 @@ class BroadcastState:
                 self.tracks[name] = track
             self.serve(track)
         elif self.dynamic:
+            self.forget_requests()
             self.tracks[name] = track
             self.requests.append(track)
             self.requested.notify()
@@ -92,6 +95,12 @@ class BroadcastState:
     def remove_track(self, track: TrackState) -> None:
         if self.tracks.get(track.name) is track:
             del self.tracks[track.name]
+
+    def forget_requests(self) -> None:
+        """Lets go of the requests of those who have left again."""
+        for track in [track for track in self.requests if not track.readers]:
+            self.requests.remove(track)
+            self.remove_track(track)
 
     def reject_requests(self) -> None:
         while self.requests:
@@ -124,7 +133,7 @@ class BroadcastState:
 
     def not_writable(self) -> Error:
         if isinstance(self.error, MoqError):
-            return self.error
+            return copy(self.error)
         return MoqError(ErrorCode.CLOSED, "the broadcast has ended, so no track can be added")
 
 
@@ -136,9 +145,7 @@ class BroadcastProducer:
     """
 
     def __init__(self, *, cache: Cache = DEFAULT_CACHE) -> None:
-        if not isinstance(cache, Cache):
-            raise InvalidType(f"cache must be a Cache, not {type(cache).__name__}")
-        self._state = BroadcastState(cache)
+        self._state = BroadcastState(_check_cache(cache))
 
     def create_track(self, name: str, priority: int = 0, *, cache: Cache | None = None) -> TrackProducer:
         """Adds a track; one of the same name that has ended is replaced.
@@ -153,10 +160,9 @@ class BroadcastProducer:
             MoqError: the track exists (code 12), or the broadcast has ended.
         """
         check_name(name, "track name")
-        if not isinstance(priority, int):
-            raise InvalidType(f"priority must be an int, not {type(priority).__name__}")
-        if not 0 <= priority <= 255:
-            raise InvalidArgument(f"priority must be between 0 and 255, not {priority}")
+        check_priority(priority)
+        if cache is not None:
+            _check_cache(cache)
         return TrackProducer(self._state.add_track(name, priority, cache))
 
     def dynamic(self) -> BroadcastDynamic:
@@ -193,8 +199,14 @@ class BroadcastProducer:
         self._state.close(None)
 
     def abort(self, code: int) -> None:
-        """Ends the broadcast, its tracks and their groups with an error that all readers see at once."""
-        self._state.close(MoqError(code, "the broadcast was aborted"))
+        """Ends the broadcast, its tracks and their groups with an error that all readers see at once.
+
+        A broadcast that has ended stays as it is.
+
+        Raises:
+            InvalidType, InvalidArgument: the code is not a number from 0 to 2**32 - 1.
+        """
+        self._state.close(MoqError(check_code(code), "the broadcast was aborted"))
 
     async def closed(self) -> None:
         """Waits until the broadcast has ended."""
@@ -216,15 +228,27 @@ class BroadcastProducer:
 class TrackRequest(TrackProducer):
     """A track that somebody has asked for: write it, or reject it."""
 
+    def __init__(self, state: TrackState, broadcast: BroadcastState) -> None:
+        super().__init__(state)
+        self._broadcast = broadcast
+
     def accept(self, priority: int = 0) -> TrackProducer:
-        """The same track as a producer, with a priority from 0 to 255. Writing at once is as good."""
-        if not 0 <= priority <= 255:
-            raise InvalidArgument(f"priority must be between 0 and 255, not {priority}")
-        self._state.priority = priority
+        """The same track as a producer, with a priority from 0 to 255. Writing at once is as good.
+
+        Raises:
+            InvalidType, InvalidArgument: the priority cannot be used.
+        """
+        self._state.priority = check_priority(priority)
         return self
 
     def reject(self, code: int = ErrorCode.NOT_FOUND) -> None:
-        """Tells those who asked that the track is not to be had."""
+        """Tells those who asked that the track is not to be had.
+
+        Raises:
+            InvalidType, InvalidArgument: the code is not a number from 0 to 2**32 - 1.
+        """
+        check_code(code)
+        self._broadcast.remove_track(self._state)
         if not self._state.closed:
             self._state.fail(MoqError(code, f"track {self.name!r} was rejected"), discard=True)
 
@@ -245,12 +269,9 @@ class BroadcastDynamic:
         """The next track asked for, or None once the broadcast has ended or this was closed."""
         state = self._state
         while self._open:
-            while state.requests:
-                track = state.requests.popleft()
-                if track.readers and not track.closed:
-                    return TrackRequest(track)
-                # Whoever asked has left again.
-                state.remove_track(track)
+            state.forget_requests()
+            if state.requests:
+                return TrackRequest(state.requests.popleft(), state)
             if state.closed:
                 return None
             await state.requested.wait()
@@ -319,7 +340,7 @@ class BroadcastConsumer:
             InvalidType, InvalidArgument: a value cannot be used.
         """
         check_name(name, "track name")
-        subscription = Subscription(priority, bool(ordered), max_latency, start_group, end_group)
+        subscription = Subscription(priority, ordered, max_latency, start_group, end_group)
         return TrackConsumer(self._state.subscribe(name, subscription), subscription)
 
     @property
@@ -343,3 +364,9 @@ class BroadcastConsumer:
 
     def __hash__(self) -> int:
         return id(self._state)
+
+
+def _check_cache(cache: Cache) -> Cache:
+    if not isinstance(cache, Cache):
+        raise InvalidType(f"cache must be a Cache, not {type(cache).__name__}")
+    return cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import InvalidArgument
+from .checks import check_int, check_seconds
 
 __all__ = ["DEFAULT_CACHE", "Cache"]
 
@@ -19,6 +20,7 @@ class Cache:
         max_age: seconds that a group is kept after a newer one has appeared.
 
     Raises:
+        InvalidType: a bound is not a number.
         InvalidArgument: a bound is not positive.
     """
 
@@ -26,10 +28,9 @@ class Cache:
     max_age: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.max_bytes <= 0:
-            raise InvalidArgument(f"max_bytes must be positive, not {self.max_bytes}")
-        if not self.max_age > 0:
-            raise InvalidArgument(f"max_age must be positive, not {self.max_age}")
+        check_int(self.max_bytes, "max_bytes", 1)
+        if check_seconds(self.max_age, "max_age", float("inf")) == 0:
+            raise InvalidArgument("max_age must be positive, not 0")
 
 
 DEFAULT_CACHE = Cache()

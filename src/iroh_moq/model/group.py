@@ -6,14 +6,26 @@ one `GroupState`. A frame is never copied: every consumer gets the bytes object 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from copy import copy
 from types import TracebackType
 
 from ..aio import Signal
 from ..errors import Error, ErrorCode, InvalidType, MoqError
+from .checks import check_code, check_int
 
-__all__ = ["FRAME_OVERHEAD", "GROUP_OVERHEAD", "MAX_FRAME_SIZE", "GroupConsumer", "GroupProducer", "GroupState"]
+__all__ = [
+    "FRAME_OVERHEAD",
+    "GROUP_OVERHEAD",
+    "MAX_FRAME_SIZE",
+    "GroupConsumer",
+    "GroupProducer",
+    "GroupState",
+    "check_frame",
+    "wake_from_anywhere",
+]
 
 MAX_FRAME_SIZE = 32 * 1024 * 1024
 """The largest frame, in bytes, that can be written or is accepted from a peer."""
@@ -21,6 +33,9 @@ MAX_FRAME_SIZE = 32 * 1024 * 1024
 GROUP_OVERHEAD = 512
 FRAME_OVERHEAD = 64
 """What a group and a frame cost beside their bytes, so that empty ones are bounded as well."""
+
+_CLOSED = -1
+"""The index of a reader that wants no more: no frame is there, so every read looks for the reason."""
 
 
 class GroupState:
@@ -108,7 +123,7 @@ class GroupState:
     def clear(self) -> None:
         self.trimmed += len(self.frames)
         self.frames.clear()
-        self.on_cost(self, -self.cost)
+        self.on_cost(self, GROUP_OVERHEAD - self.cost)
 
     def trim(self, amount: int) -> None:
         """Drops the oldest frames, at least ``amount`` bytes of them but never the newest."""
@@ -123,7 +138,7 @@ class GroupState:
 
     def trim_read(self, amount: int) -> None:
         """Drops the frames that every reader has passed, once they are at least ``amount`` bytes."""
-        passed = min((cursor.index for cursor in self.cursors), default=0) - self.trimmed
+        passed = min((cursor.index for cursor in list(self.cursors)), default=0) - self.trimmed
         if passed > 0 and self.cost > amount:
             freed = sum(len(frame) + FRAME_OVERHEAD for frame in self.frames[:passed])
             if freed >= amount:
@@ -142,16 +157,19 @@ class GroupState:
 
     def backlog(self) -> int:
         """Bytes that the slowest reader has not read, counting track consumers yet to come here."""
+        if self.error is not None and not self.frames:
+            # What was thrown away is not there to be read.
+            return 0
         if self.awaited(self):
             return self.size
-        return max((self.size - cursor.read for cursor in self.cursors), default=0)
+        return max((self.size - cursor.read for cursor in list(self.cursors)), default=0)
 
     def idle(self) -> bool:
         """Whether every reader has read everything there is, whatever its size."""
         if self.awaited(self):
             return False
         end = self.trimmed + len(self.frames)
-        return all(cursor.index >= end and not cursor.holding for cursor in self.cursors)
+        return all(cursor.index >= end and not cursor.holding for cursor in list(self.cursors))
 
     async def drained(self, limit: int) -> None:
         while self.error is None and (self.backlog_through(self) > limit or (limit == 0 and not self.idle())):
@@ -202,18 +220,14 @@ class GroupProducer:
 
         Raises:
             InvalidType: ``data`` is not a bytes-like object.
-            MoqError: the group is finished or aborted, or the frame is over `MAX_FRAME_SIZE`.
+            MoqError: the group is finished, aborted or out of the cache, or the frame is over
+                `MAX_FRAME_SIZE`.
         """
-        if type(data) is not bytes:
-            data = _as_bytes(data)
-        if len(data) > MAX_FRAME_SIZE:
-            raise MoqError(
-                ErrorCode.FRAME_TOO_LARGE, f"a frame of {len(data)} bytes; at most {MAX_FRAME_SIZE} are allowed"
-            )
+        frame = check_frame(data)
         state = self._state
         if state.finished or state.error is not None:
             raise _not_writable(state)
-        state.write(data)
+        state.write(frame)
 
     def finish(self) -> None:
         """Says that the group is complete. Finishing twice is allowed.
@@ -229,7 +243,11 @@ class GroupProducer:
         """Ends the group with an error that every reader sees at once; unread frames are lost.
 
         A group that is already closed stays as it is.
+
+        Raises:
+            InvalidType, InvalidArgument: the code is not a number from 0 to 2**32 - 1.
         """
+        check_code(code)
         if not self._state.closed:
             self._state.fail(MoqError(code, f"group {self.sequence} was aborted"), discard=True)
 
@@ -241,11 +259,9 @@ class GroupProducer:
         reader it returns at once. This is how a producer waits for its slowest consumer.
 
         Raises:
-            InvalidType: ``limit`` is not an int.
+            InvalidType, InvalidArgument: ``limit`` is not an int from 0 up.
         """
-        if not isinstance(limit, int):
-            raise InvalidType(f"limit must be an int, not {type(limit).__name__}")
-        await self._state.drained(limit)
+        await self._state.drained(check_int(limit, "limit", 0))
 
     def __enter__(self) -> GroupProducer:
         return self
@@ -260,19 +276,23 @@ class GroupProducer:
             self.abort(ErrorCode.DROPPED)
 
     def __del__(self) -> None:
-        if not self._state.closed:
-            error = MoqError(ErrorCode.DROPPED, f"group {self.sequence} was thrown away; call finish() on it")
-            self._state.fail(error, discard=False)
+        state = self._state
+        if not state.closed:
+            state.error = MoqError(ErrorCode.DROPPED, f"group {state.sequence} was thrown away; call finish() on it")
+            wake_from_anywhere(state.changed)
+            wake_from_anywhere(state.progress)
 
 
 class GroupConsumer:
     """Reads one group, from its first frame. An asynchronous iterator of frames."""
 
-    __slots__ = ("_cursor", "_state")
+    __slots__ = ("_cursor", "_returned", "_state")
 
     def __init__(self, state: GroupState) -> None:
         self._state = state
         self._cursor = Cursor()
+        self._returned: list[bytes] = []
+        """Frames that a cancelled `read_all` gave back: they are read first."""
         state.cursors.add(self._cursor)
 
     @property
@@ -287,6 +307,8 @@ class GroupConsumer:
             MoqError: the group was aborted, evicted, or this reader fell too far behind.
             SessionClosed: the session it came over has ended.
         """
+        if self._returned:
+            return self._returned.pop(0)
         state, cursor = self._state, self._cursor
         while True:
             offset = cursor.index - state.trimmed
@@ -305,9 +327,10 @@ class GroupConsumer:
         """All frames that are here, at least one and about ``limit`` bytes; empty once complete.
 
         Raises:
+            InvalidType, InvalidArgument: ``limit`` is not an int from 0 up.
             MoqError, SessionClosed: as :meth:`read_frame`.
         """
-        frames = await self.hold_frames(limit)
+        frames = await self.hold_frames(check_int(limit, "limit", 0))
         self.release()
         return frames
 
@@ -316,12 +339,15 @@ class GroupConsumer:
 
         So a producer that waits for its slowest reader waits for what is on its way, too.
         """
+        if self._returned:
+            returned, self._returned = self._returned, []
+            return returned
         state, cursor = self._state, self._cursor
         while True:
             offset = cursor.index - state.trimmed
             if 0 <= offset < len(state.frames):
                 frames = state.frames
-                end, size = offset, 0
+                end, size = offset + 1, len(frames[offset])
                 while end < len(frames) and size < limit:
                     size += len(frames[end])
                     end += 1
@@ -343,29 +369,46 @@ class GroupConsumer:
     def _at_end(self, offset: int) -> bool:
         """Whether the group is complete and read; raises if it cannot be read on."""
         state = self._state
+        if self._cursor.index == _CLOSED:
+            raise MoqError(ErrorCode.CLOSED, f"this consumer of group {state.sequence} was closed")
         if state.complete_for(self._cursor):
             # Even if the cache has let the group go since.
             return True
         if state.error is not None:
-            raise state.error
+            raise copy(state.error)
         if offset < 0:
+            # It can never read on, so nobody need wait for it.
+            state.cursors.discard(self._cursor)
+            state.progress.notify()
             raise MoqError(ErrorCode.LAGGED, f"group {state.sequence} outgrew the cache before it was read")
         return False
 
     async def read_all(self) -> bytes:
         """All the rest of the group as one bytes object, once it is complete.
 
+        What it has read when it is cancelled is there for the next read.
+
         Raises:
             MoqError, SessionClosed: as :meth:`read_frame`.
         """
         parts: list[bytes] = []
-        while frames := await self.read_frames():
-            parts.extend(frames)
+        try:
+            while frames := await self.read_frames():
+                parts.extend(frames)
+        except asyncio.CancelledError:
+            self._returned = parts
+            raise
         return b"".join(parts)
 
     def close(self) -> None:
-        """Says that this reader wants no more, so that nobody waits for it."""
+        """Says that this reader wants no more, so that nobody waits for it.
+
+        Its reads, those that wait as well, end with an error (code 25).
+        """
+        self._cursor.index = _CLOSED
+        self._returned.clear()
         self._state.cursors.discard(self._cursor)
+        self._state.changed.notify()
         self._state.progress.notify()
 
     def __aiter__(self) -> GroupConsumer:
@@ -393,6 +436,21 @@ def wake_from_anywhere(signal: Signal) -> None:
             return
 
 
+def check_frame(data: bytes | bytearray | memoryview) -> bytes:
+    """A frame as it is kept.
+
+    Raises:
+        InvalidType: it is not a bytes-like object.
+        MoqError: it is over `MAX_FRAME_SIZE`.
+    """
+    frame = data if type(data) is bytes else _as_bytes(data)
+    if len(frame) > MAX_FRAME_SIZE:
+        raise MoqError(
+            ErrorCode.FRAME_TOO_LARGE, f"a frame of {len(frame)} bytes; at most {MAX_FRAME_SIZE} are allowed"
+        )
+    return frame
+
+
 def _as_bytes(data: object) -> bytes:
     if isinstance(data, (bytes, bytearray, memoryview)):
         return bytes(data)
@@ -401,5 +459,5 @@ def _as_bytes(data: object) -> bytes:
 
 def _not_writable(state: GroupState) -> Error:
     if state.error is not None:
-        return state.error if isinstance(state.error, MoqError) else MoqError(ErrorCode.CLOSED, str(state.error))
+        return copy(state.error) if isinstance(state.error, MoqError) else MoqError(ErrorCode.CLOSED, str(state.error))
     return MoqError(ErrorCode.CLOSED, f"group {state.sequence} is finished, so nothing more can be written")

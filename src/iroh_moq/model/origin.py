@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 
 from ..aio import Signal
 from ..errors import Closed, Error, InvalidType, NotAnnounced
 from .broadcast import BroadcastConsumer, BroadcastState
+from .checks import check_int
 from .path import has_prefix, normalize_path
 
 __all__ = ["OriginConsumer", "OriginProducer", "OriginState"]
@@ -28,7 +30,7 @@ class OriginState:
         self.active: dict[str, BroadcastState] = {}
         self.endings: dict[str, Callable[[], None]] = {}
         self.views: set[View] = set()
-        self.waiters: dict[str, set[asyncio.Future[BroadcastState]]] = {}
+        self.waiters: dict[str, set[asyncio.Future[None]]] = {}
         self.closed = False
         self.error: Error | None = None
 
@@ -43,7 +45,7 @@ class OriginState:
         self._tell(path)
         for waiter in self.waiters.pop(path, ()):
             if not waiter.done():
-                waiter.set_result(broadcast)
+                waiter.set_result(None)
 
     def remove(self, path: str) -> None:
         if self._forget(path):
@@ -63,7 +65,7 @@ class OriginState:
         self.closed, self.error = True, error
         for path in list(self.active):
             self.remove(path)
-        for view in self.views:
+        for view in list(self.views):
             view.changed.notify()
         waiting, self.waiters = self.waiters, {}
         for waiters in waiting.values():
@@ -72,10 +74,14 @@ class OriginState:
                     waiter.set_exception(self.ending())
 
     def ending(self) -> Error:
-        return self.error or NotAnnounced("the peer has stopped announcing, so the broadcast will not come")
+        if self.error is not None:
+            return copy(self.error)
+        return NotAnnounced("the peer has stopped announcing, so the broadcast will not come")
 
     def _tell(self, path: str) -> None:
-        for view in self.views:
+        # A copy, as here and wherever else such sets are gone over: the garbage collector may run
+        # between two steps and finalize consumers, which leave them.
+        for view in list(self.views):
             view.tell(path)
 
 
@@ -167,13 +173,19 @@ class OriginConsumer:
         """The next news: a path with its broadcast, or with None when it has gone.
 
         First comes all that is available. A broadcast that came and went unseen is left out; one
-        that was replaced is told as gone and then as come. None once nothing can come any more.
+        that was replaced is told as gone and then as come. None once nothing can come any more, or
+        this consumer is closed while it waits.
         """
         batch = await self.announced_batch(1)
         return batch[0] if batch else None
 
     async def announced_batch(self, limit: int = 1000) -> list[tuple[str, BroadcastConsumer | None]]:
-        """As :meth:`announced`, all the news there is, up to ``limit``; empty once nothing can come."""
+        """As :meth:`announced`, all the news there is, up to ``limit``; empty once nothing can come.
+
+        Raises:
+            InvalidType, InvalidArgument: the limit is not an int from 1 up.
+        """
+        check_int(limit, "limit", 1)
         view = self._view
         if view is None:
             view = self._view = View(self._prefix)
@@ -186,7 +198,7 @@ class OriginConsumer:
                 path, broadcast = news
                 batch.append((path, None if broadcast is None else BroadcastConsumer(broadcast)))
             if not batch:
-                if self._state.closed:
+                if self._state.closed or self._view is not view:
                     break
                 await view.changed.wait()
         return batch
@@ -204,16 +216,19 @@ class OriginConsumer:
         if broadcast is None:
             if self._state.closed:
                 raise self._state.ending()
-            waiter: asyncio.Future[BroadcastState] = asyncio.get_running_loop().create_future()
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             waiters = self._state.waiters.setdefault(path, set())
             waiters.add(waiter)
             try:
-                broadcast = await waiter
+                await waiter
             finally:
                 waiters.discard(waiter)
                 if not waiters and self._state.waiters.get(path) is waiters:
                     del self._state.waiters[path]
-            if self._state.active.get(path) is not broadcast:
+            broadcast = self._state.active.get(path)
+            if broadcast is None:
+                if self._state.closed:
+                    raise self._state.ending()
                 raise Closed(f"broadcast {path!r} was announced and taken back at once")
         return BroadcastConsumer(broadcast)
 
@@ -221,6 +236,7 @@ class OriginConsumer:
         """Forgets the view, so that this consumer is told nothing more."""
         if self._view is not None:
             self._state.views.discard(self._view)
+            self._view.changed.notify()
             self._view = None
 
     def __aiter__(self) -> OriginConsumer:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..errors import InvalidArgument, InvalidType
+from ..errors import InvalidType
+from .checks import check_int, check_seconds
 
-__all__ = ["MAX_GROUP", "Subscription", "combine"]
+__all__ = ["MAX_GROUP", "Subscription", "check_priority", "check_sequence", "combine"]
 
 MAX_GROUP = (1 << 62) - 2
 """The highest group sequence: on the wire an optional one is sent plus one, as a varint."""
@@ -40,15 +41,11 @@ class Subscription:
     end_group: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.priority, int):
-            raise InvalidType(f"priority must be an int, not {type(self.priority).__name__}")
-        if not 0 <= self.priority <= 255:
-            raise InvalidArgument(f"priority must be between 0 and 255, not {self.priority}")
+        check_priority(self.priority)
+        if not isinstance(self.ordered, bool):
+            raise InvalidType(f"ordered must be a bool, not {type(self.ordered).__name__}")
         if self.max_latency is not None:
-            if not isinstance(self.max_latency, (int, float)):
-                raise InvalidType(f"max_latency must be a number, not {type(self.max_latency).__name__}")
-            if not 0 <= self.max_latency <= _MAX_LATENCY:
-                raise InvalidArgument(f"max_latency must be seconds from 0 up, or None, not {self.max_latency}")
+            check_seconds(self.max_latency, "max_latency", _MAX_LATENCY)
         for name, group in (("start_group", self.start_group), ("end_group", self.end_group)):
             if group is not None:
                 check_sequence(group, name)
@@ -61,25 +58,32 @@ class Subscription:
 
 def check_sequence(sequence: int, what: str) -> int:
     """A group's sequence number, if it can be one."""
-    if not isinstance(sequence, int):
-        raise InvalidType(f"{what} must be an int, not {type(sequence).__name__}")
-    if not 0 <= sequence <= MAX_GROUP:
-        raise InvalidArgument(f"{what} must be between 0 and {MAX_GROUP}, not {sequence}")
-    return sequence
+    return check_int(sequence, what, 0, MAX_GROUP)
 
 
-def combine(subscriptions: Iterable[Subscription]) -> Subscription | None:
-    """One subscription that serves all of them, or None for none: the most that anyone asks."""
+def check_priority(priority: int) -> int:
+    """A priority, if it can be one."""
+    return check_int(priority, "priority", 0, 255)
+
+
+def combine(subscriptions: Iterable[Subscription], latest: int | None = None) -> Subscription | None:
+    """One subscription that serves all of them, or None for none: the most that anyone asks.
+
+    ``latest`` is the latest group, where it is known: whoever asks for no start wants that, and must
+    not wait for a start that another has set after it.
+    """
     wishes = list(subscriptions)
     if len(wishes) <= 1:
         return wishes[0] if wishes else None
     latencies = [wish.max_latency for wish in wishes if wish.max_latency is not None]
     starts = [wish.start_group for wish in wishes if wish.start_group is not None]
+    if latest is not None and len(starts) < len(wishes) and min(starts, default=0) > latest:
+        starts = []
     ends = [wish.end_group for wish in wishes if wish.end_group is not None]
     return Subscription(
         priority=max(wish.priority for wish in wishes),
         ordered=all(wish.ordered for wish in wishes),
         max_latency=max(latencies) if len(latencies) == len(wishes) else None,
-        start_group=min(starts) if starts else None,
+        start_group=min(starts, default=None),
         end_group=max(ends) if len(ends) == len(wishes) else None,
     )

@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left, insort
+from copy import copy
 from dataclasses import replace
+from operator import attrgetter
 from types import TracebackType
 from typing import Any
 
 from ..aio import Signal
 from ..errors import Error, ErrorCode, MoqError
 from .cache import DEFAULT_CACHE, Cache
-from .group import GroupConsumer, GroupProducer, GroupState, wake_from_anywhere
+from .checks import check_code
+from .group import GroupConsumer, GroupProducer, GroupState, check_frame, wake_from_anywhere
 from .subscription import Subscription, check_sequence, combine
 
 __all__ = ["Reader", "TrackConsumer", "TrackProducer", "TrackState"]
@@ -30,7 +33,7 @@ class Reader:
     """Where one consumer is in a track.
 
     In order of sequence it wants groups from ``floor`` on; in order of arrival, those from
-    position ``arrival`` in the track's log on. It starts in order of sequence, and the first
+    the one numbered ``arrival`` on. It starts in order of sequence, and the first
     ``recv_group`` turns it to arrival, for good.
     """
 
@@ -42,9 +45,13 @@ class Reader:
         self.arrival = 0
         self.floor = self.start = 0
 
-    def wants(self, group: GroupState) -> bool:
+    def awaits(self, group: GroupState) -> bool:
+        """Whether a producer that waits for its readers waits for this one to come to the group.
+
+        Of groups past its end, only a reliable reader is sure to want them later.
+        """
         end = self.subscription.end_group
-        if end is not None and group.sequence > end:
+        if end is not None and group.sequence > end and not self.subscription.reliable:
             return False
         if self.by_arrival:
             return group.arrival >= self.arrival and group.sequence >= self.start
@@ -55,6 +62,7 @@ class TrackState:
     """What a track's producer and consumers share."""
 
     __slots__ = (
+        "arrivals",
         "cache",
         "changed",
         "cost",
@@ -65,7 +73,6 @@ class TrackState:
         "finished",
         "groups",
         "log",
-        "log_base",
         "name",
         "priority",
         "progress",
@@ -81,7 +88,9 @@ class TrackState:
         self.groups: dict[int, GroupState] = {}
         self.sequences: list[int] = []
         self.log: list[GroupState] = []
-        self.log_base = 0
+        """The groups in the order in which they came; some have left the cache since."""
+        self.arrivals = 0
+        """How many groups have ever come."""
         self.dropped_through = -1
         """The highest sequence that has left the cache."""
         self.drained_below = 0
@@ -107,7 +116,7 @@ class TrackState:
     @property
     def subscription(self) -> Subscription | None:
         """One subscription that serves every consumer, or None without any."""
-        return combine(reader.subscription for reader in self.readers)
+        return combine([reader.subscription for reader in list(self.readers)], self.latest)
 
     # Writing
 
@@ -116,9 +125,8 @@ class TrackState:
             raise self.not_writable()
         if sequence in self.groups:
             raise MoqError(ErrorCode.DUPLICATE, f"track {self.name!r} has a group {sequence} already")
-        group = GroupState(
-            sequence, self.log_base + len(self.log), self.progress, self._add_cost, self._awaited, self._backlog_through
-        )
+        group = GroupState(sequence, self.arrivals, self.progress, self._add_cost, self._awaited, self._backlog_through)
+        self.arrivals += 1
         newest = self.latest
         if newest is None or sequence > newest:
             self.sequences.append(sequence)
@@ -129,6 +137,7 @@ class TrackState:
             group.superseded = group.created
         self.groups[sequence] = group
         self.log.append(group)
+        self.drained_below = min(self.drained_below, sequence)
         self.cost += group.cost
         self._evict(group.created)
         self.changed.notify()
@@ -160,20 +169,21 @@ class TrackState:
         if discard:
             self.groups.clear()
             self.sequences.clear()
+            self.cost = 0
             self._trim_log()
         self.changed.notify()
         self.demand.notify()
 
     def not_writable(self) -> Error:
         if isinstance(self.error, MoqError):
-            return self.error
+            return copy(self.error)
         return MoqError(ErrorCode.CLOSED, f"track {self.name!r} has ended, so nothing more can be written")
 
     # The cache
 
     def _add_cost(self, group: GroupState, cost: int) -> None:
         group.cost += cost
-        if group.sequence in self.groups:
+        if self.groups.get(group.sequence) is group:
             self.cost += cost
             if self.cost > self.cache.max_bytes:
                 self._evict(time.monotonic())
@@ -193,10 +203,13 @@ class TrackState:
             # A little more than needed, so that not every further frame has to trim again.
             self.groups[self.sequences[0]].trim(excess + self.cache.max_bytes // 8)
 
-    def _drop(self, group: GroupState, error: MoqError) -> None:
+    def _take(self, group: GroupState) -> None:
         del self.groups[group.sequence]
         del self.sequences[bisect_left(self.sequences, group.sequence)]
         self.cost -= group.cost
+
+    def _drop(self, group: GroupState, error: MoqError) -> None:
+        self._take(group)
         self.dropped_through = max(self.dropped_through, group.sequence)
         group.fail(error, discard=True)
         self._trim_log()
@@ -214,32 +227,41 @@ class TrackState:
         and the one that is needed would never come. What has been read is let go of.
         """
         while group.error is None:
-            floor = min((reader.floor for reader in self.readers), default=0)
-            while self.sequences and self.sequences[0] < floor:
-                passed = self.groups[self.sequences[0]]
-                if passed.cursors or not passed.closed:
-                    break
-                del self.groups[passed.sequence], self.sequences[0]
-                self.cost -= passed.cost
-            self._trim_log()
             group.trim_read(limit)
-            needed = bool(group.cursors) or group.sequence <= self._next_wanted(floor)
-            if (needed and group.backlog() <= limit) or self.cost <= ahead:
+            if not self.crowded(ahead):
+                return
+            needed = bool(group.cursors) or group.sequence <= self._next_wanted()
+            if needed and group.backlog() <= limit:
                 return
             await self.progress.wait()
 
-    def _next_wanted(self, floor: int) -> int:
+    def crowded(self, limit: int) -> bool:
+        """Whether over ``limit`` bytes are here, once the groups that every reader has passed are let go."""
+        for sequence in self.sequences[: bisect_left(self.sequences, self._floor(), 0, max(len(self.sequences) - 1, 0))]:
+            passed = self.groups[sequence]
+            if passed.closed and not self._awaited(passed):
+                self._take(passed)
+                if not passed.cursors:
+                    passed.clear()
+        self._trim_log()
+        return self.cost > limit
+
+    def _floor(self) -> int:
+        return min((reader.floor for reader in list(self.readers)), default=0)
+
+    def _next_wanted(self) -> int:
+        floor = self._floor()
         index = bisect_left(self.sequences, floor)
         return self.sequences[index] if index < len(self.sequences) else floor
 
     def _trim_log(self) -> None:
-        kept = 0
-        while kept < len(self.log) and self.groups.get(self.log[kept].sequence) is not self.log[kept]:
-            kept += 1
-        # In large steps, as deleting from the front of a list moves all the rest.
-        if kept > 64 or kept == len(self.log):
-            del self.log[:kept]
-            self.log_base += kept
+        # In large steps, as each goes over all of it.
+        if len(self.log) > 2 * len(self.groups) + 64:
+            self.log = [group for group in self.log if self.groups.get(group.sequence) is group]
+
+    def _log_index(self, reader: Reader) -> int:
+        """Where in the log the groups begin that a reader by arrival has not been given."""
+        return bisect_left(self.log, reader.arrival, key=attrgetter("arrival"))
 
     # Reading
 
@@ -247,13 +269,12 @@ class TrackState:
         reader = Reader(subscription)
         if subscription.start_group is not None:
             reader.floor = reader.start = subscription.start_group
-            reader.arrival = self.log_base
         elif self.sequences:
             latest = self.groups[self.sequences[-1]]
             reader.floor = reader.start = latest.sequence
             reader.arrival = latest.arrival
         else:
-            reader.arrival = self.log_base + len(self.log)
+            reader.arrival = self.arrivals
         self.drained_below = min(self.drained_below, reader.start)
         self.readers.add(reader)
         self.demand.notify()
@@ -268,7 +289,7 @@ class TrackState:
     def _awaited(self, group: GroupState) -> bool:
         if self.groups.get(group.sequence) is not group:
             return False
-        return any(reader.wants(group) for reader in self.readers)
+        return any(reader.awaits(group) for reader in list(self.readers))
 
     def _backlog_through(self, group: GroupState) -> int:
         """Bytes that slow readers have not read, in this group and those before it."""
@@ -303,19 +324,20 @@ class TrackState:
                 if patience > 0:
                     return None, patience
             reader.floor = group.sequence + 1
+            if reader.by_arrival:
+                # So that neither order gives a group which the other has passed.
+                reader.start = reader.floor
             return group, None
         return None, None
 
     def next_arrived(self, reader: Reader) -> GroupState | None:
         """The next group in the order in which they came."""
         wishes = reader.subscription
-        position = max(reader.arrival - self.log_base, 0)
-        while position < len(self.log):
-            group = self.log[position]
+        for index in range(self._log_index(reader), len(self.log)):
+            group = self.log[index]
             if wishes.end_group is not None and group.sequence > wishes.end_group:
                 return None
-            position += 1
-            reader.arrival = self.log_base + position
+            reader.arrival = group.arrival + 1
             if self.groups.get(group.sequence) is not group or group.sequence < reader.start:
                 continue
             if self._passed(group, wishes.max_latency):
@@ -339,7 +361,7 @@ class TrackState:
         if reader.by_arrival:
             return any(
                 self.groups.get(group.sequence) is group and group.sequence >= reader.start
-                for group in self.log[max(reader.arrival - self.log_base, 0) :]
+                for group in self.log[self._log_index(reader) :]
             )
         return bool(self.sequences) and self.sequences[-1] >= reader.floor
 
@@ -374,9 +396,10 @@ class TrackProducer:
         """Begins the group after the highest so far (0 in a new track).
 
         Raises:
+            InvalidArgument: the highest so far has the last number there is.
             MoqError: the track has ended.
         """
-        return GroupProducer(self._state.create_group(self._state.next_sequence()))
+        return self.create_group(self._state.next_sequence())
 
     def create_group(self, sequence: int) -> GroupProducer:
         """Begins the group of that number, in any order; gaps are allowed.
@@ -393,14 +416,10 @@ class TrackProducer:
         Raises:
             InvalidType, MoqError: as :meth:`GroupProducer.write_frame`.
         """
-        group = self.append_group()
-        try:
-            group.write_frame(data)
-        except Error:
-            # Nothing was written, so no consumer needs to learn of it as a failure.
-            self._state.forget(group._state, MoqError(ErrorCode.EVICTED))
-            raise
-        group.finish()
+        # Looked at first: a group that has to be taken back would age those before it.
+        frame = check_frame(data)
+        with self.append_group() as group:
+            group.write_frame(frame)
 
     def consume(self, **wishes: Any) -> TrackConsumer:
         """A consumer of this track; the keywords are those of `BroadcastConsumer.subscribe_track`."""
@@ -417,7 +436,14 @@ class TrackProducer:
         self._state.finish()
 
     def abort(self, code: int) -> None:
-        """Ends the track and its groups with an error that every reader sees at once."""
+        """Ends the track and its groups with an error that every reader sees at once.
+
+        A track that is already closed stays as it is.
+
+        Raises:
+            InvalidType, InvalidArgument: the code is not a number from 0 to 2**32 - 1.
+        """
+        check_code(code)
         if not self._state.closed:
             self._state.fail(MoqError(code, f"track {self.name!r} was aborted"), discard=True)
 
@@ -477,6 +503,7 @@ class TrackConsumer:
             SessionClosed: the session it came over has ended.
         """
         while True:
+            self._check_open()
             group, patience = self._state.next_in_order(self._reader)
             if group is not None:
                 return GroupConsumer(group)
@@ -494,6 +521,7 @@ class TrackConsumer:
             self._reader.by_arrival = True
             self._reader.start = self._reader.floor
         while True:
+            self._check_open()
             group = self._state.next_arrived(self._reader)
             if group is not None:
                 # Reading in order afterwards goes on from here and gives none of these again.
@@ -528,14 +556,16 @@ class TrackConsumer:
                 return frame
             self._current = None
 
-    def _ended(self) -> bool:
+    def _check_open(self) -> None:
         if self._closed:
             raise MoqError(ErrorCode.CLOSED, f"this consumer of track {self.name!r} was closed")
+
+    def _ended(self) -> bool:
         state = self._state
         if not state.closed or state.left_for(self._reader):
             return False
         if state.error is not None:
-            raise state.error
+            raise copy(state.error)
         return True
 
     async def _changed(self, patience: float | None) -> None:
@@ -566,15 +596,22 @@ class TrackConsumer:
         if start is not None and start > self._reader.start:
             self._reader.start = start
             self._reader.floor = max(self._reader.floor, start)
+        # Groups that were held back may be wanted now.
+        self._state.drained_below = min(self._state.drained_below, self._reader.start)
         self._state.changed.notify()
         self._state.demand.notify()
         self._state.progress.notify()
 
     def close(self) -> None:
-        """Ends the subscription. Reads that wait end with an error (code 25). Closing twice is allowed."""
+        """Ends the subscription. Its reads, those that wait as well, end with an error (code 25).
+
+        Groups it has given can still be read. Closing twice is allowed.
+        """
         if not self._closed:
             self._closed = True
-            self._current = None
+            if self._current is not None:
+                self._current.close()
+                self._current = None
             self._state.detach(self._reader)
             self._state.changed.notify()
 

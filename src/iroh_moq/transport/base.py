@@ -191,6 +191,10 @@ class Transport(ABC):
         """The next unidirectional stream that the peer opened, in the order of opening."""
 
     @abstractmethod
+    def allow_uni_streams(self, more: int) -> None:
+        """Raises the number of unidirectional streams that the peer may have open, or lowers it again."""
+
+    @abstractmethod
     async def uni_settled(self) -> None:
         """Returns once `accept_uni`, which somebody keeps calling, has returned every
         unidirectional stream whose data had reached this side before the call.

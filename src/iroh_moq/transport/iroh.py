@@ -38,10 +38,6 @@ _PIECE = 256 * 1024
 _MAX_STREAMS = 1024
 """Streams a peer may have open in each direction; the package's default of 100 starves many tracks."""
 
-_RECEIVE_WINDOW = 16 * 1024 * 1024
-"""Bytes that a connection may hold which nobody has read yet. The package's default has no bound, so a
-peer could fill every stream's own window of 1.25 MB."""
-
 _SETTLE_TURNS = 8
 """Turns of the loop after which a call that the package could answer at once has been answered.
 
@@ -77,7 +73,6 @@ class _Send(SendStream):
             await self._handle.set_priority(priority)
 
     async def finish(self) -> None:
-        self._over = True
         try:
             await self._handle.finish()
         except IrohError as error:
@@ -88,6 +83,7 @@ class _Send(SendStream):
             code = await self._handle.stopped()
         except IrohError as error:
             raise self._transport._error(error) from error
+        self._over = True
         if code is not None:
             raise StreamStopped(codes.from_wire(code))
 
@@ -138,9 +134,9 @@ class IrohTransport(Transport):
         self._tasks = TaskScope(f"iroh {self._remote.fmt_short()}")
         self._accepting = False
         self._accepted = 0
-        connection.set_max_concurrent_uni_streams(_MAX_STREAMS)
+        self._uni_streams = 0
+        self.allow_uni_streams(_MAX_STREAMS)
         connection.set_max_concurrent_bi_streams(_MAX_STREAMS)
-        connection.set_receive_window(_RECEIVE_WINDOW)
         self._watch = self._tasks.spawn(self._watch_close(), "watch for the end")
 
     @property
@@ -179,6 +175,10 @@ class IrohTransport(Transport):
             self._accepting = False
         self._accepted += 1
         return stream
+
+    def allow_uni_streams(self, more: int) -> None:
+        self._uni_streams += more
+        self._connection.set_max_concurrent_uni_streams(self._uni_streams)
 
     async def uni_settled(self) -> None:
         # A stream that has arrived has woken the pending accept already. If that stays pending

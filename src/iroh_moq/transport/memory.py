@@ -207,6 +207,10 @@ class MemoryTransport(Transport):
         self._changed.notify()
         return stream
 
+    def allow_uni_streams(self, more: int) -> None:
+        self._peer._max_streams += more
+        self._peer._changed.notify()
+
     async def uni_settled(self) -> None:
         while self._uni:
             await self._changed.wait()

@@ -1,0 +1,37 @@
+"""The command ``iroh-moq``: streams from and to the shell. One module per command."""
+
+from __future__ import annotations
+
+import click
+
+from ..version import __version__
+from .id import show_id
+from .list import list_broadcasts
+from .options import verbose_option
+from .publish import publish
+from .run import EXIT_CODES
+from .subscribe import subscribe
+from .watch import watch
+
+__all__ = ["main"]
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, prog_name="iroh-moq")
+@verbose_option
+def main() -> None:
+    """Live streams between programs, peer to peer.
+
+    Publish on one machine, then run the command that it prints on another:
+
+    \b
+      tail -f app.log | iroh-moq publish logs --group lines
+      iroh-moq subscribe TICKET logs
+    """
+
+
+for command in (show_id, publish, subscribe, list_broadcasts, watch):
+    main.add_command(command)

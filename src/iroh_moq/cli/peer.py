@@ -1,0 +1,62 @@
+"""Finding a peer and its broadcast in time, for the commands that read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from iroh import EndpointAddr
+
+from ..errors import ErrorCode
+from ..model import BroadcastConsumer
+from ..moq import Moq
+from ..session import MoqSession
+from .run import Exit, Failure
+
+__all__ = ["SKIPPED", "connect", "find_broadcast"]
+
+SKIPPED = frozenset({ErrorCode.OLD, ErrorCode.EVICTED, ErrorCode.LAGGED})
+"""How groups end that a live stream goes on without."""
+
+
+async def connect(moq: Moq, remote: EndpointAddr, timeout: float | None) -> MoqSession:
+    """The session with a peer.
+
+    Raises:
+        Failure: the peer has not answered in time.
+    """
+    hint = "Is it still running, is its ticket the latest, and does --network reach it?"
+    peer = remote.id().fmt_short()
+    async with _limit(timeout, Exit.UNREACHABLE, f"peer {peer} did not answer {_within(timeout)}. {hint}"):
+        return await moq.connect(remote)
+
+
+async def find_broadcast(
+    moq: Moq, remote: EndpointAddr, name: str, timeout: float | None
+) -> tuple[MoqSession, BroadcastConsumer]:
+    """A peer's broadcast, once it is announced.
+
+    Raises:
+        Failure: the peer has not answered, or not announced the broadcast, in time.
+    """
+    started = asyncio.get_running_loop().time()
+    session = await connect(moq, remote, timeout)
+    left = None if timeout is None else timeout - (asyncio.get_running_loop().time() - started)
+    hint = "`iroh-moq list` shows what there is."
+    async with _limit(left, Exit.NOT_FOUND, f"broadcast {name!r} did not come {_within(timeout)}. {hint}"):
+        return session, await session.subscribe(name)
+
+
+@asynccontextmanager
+async def _limit(seconds: float | None, code: Exit, message: str) -> AsyncIterator[None]:
+    """Gives the block so much time; after that, it fails with a code and a message."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Failure(code, message) from error
+
+
+def _within(timeout: float | None) -> str:
+    return "" if timeout is None else f"within {timeout:g} s"

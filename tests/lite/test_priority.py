@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.lite.strategies import groups
+
+from iroh_moq import Subscription
+from iroh_moq.lite.priority import CONTROL_PRIORITY, group_priority
+
+
+def test_the_subscribers_priority_comes_first() -> None:
+    assert group_priority(Subscription(2), 0, 0) > group_priority(Subscription(1), 255, 1000)
+
+
+def test_then_the_tracks_own() -> None:
+    assert group_priority(Subscription(), 16, 0) > group_priority(Subscription(), 0, 1000)
+
+
+def test_then_the_newest_group_or_the_oldest_where_ordered() -> None:
+    assert group_priority(Subscription(), 0, 6) > group_priority(Subscription(), 0, 5)
+    assert group_priority(Subscription(ordered=True), 0, 5) > group_priority(Subscription(ordered=True), 0, 6)
+
+
+@given(st.integers(0, 255), st.integers(0, 255), st.booleans(), groups)
+def test_always_a_signed_number_of_32_bits_that_control_streams_are_not_behind(
+    wish: int, track: int, ordered: bool, sequence: int
+) -> None:
+    assert -(1 << 31) <= group_priority(Subscription(wish, ordered), track, sequence) <= CONTROL_PRIORITY < 1 << 31

@@ -1,0 +1,73 @@
+"""One session between us and a Rust peer, whoever of the two dials."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import moq
+import pytest
+from tests.conftest import within
+from tests.rust.peers import rust_client, rust_server
+from tests.rust.quic import QuicTransport, connect, serve
+
+from iroh_moq import MoqSession
+
+PATIENCE = 30.0
+"""Seconds that all of one test may take on a busy machine; most need a tenth of one."""
+
+LONG = 3_600_000_000
+"""A maximum age, in microseconds, that no group in a test reaches."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Both ends of a session."""
+
+    session: MoqSession
+    transport: QuicTransport
+    rust: moq.Session
+    origin: moq.OriginProducer
+    """What Rust announces to us."""
+
+    remote: moq.OriginConsumer
+    """What Rust hears of us."""
+
+
+@asynccontextmanager
+async def we_dial() -> AsyncIterator[Link]:
+    """A session that we opened. What happens within must be over within `PATIENCE`."""
+    async with (
+        within(PATIENCE),
+        rust_server() as server,
+        connect("127.0.0.1", server.port) as transport,
+        await MoqSession.session_connect(transport) as session,
+    ):
+        yield Link(session, transport, await server.session(), server.origin, server.remote)
+
+
+@asynccontextmanager
+async def rust_dials() -> AsyncIterator[Link]:
+    """A session that Rust opened. What happens within must be over within `PATIENCE`."""
+    async with within(PATIENCE), serve() as server, rust_client(server.port) as client:
+        transport = await server.accept()
+        async with await MoqSession.session_accept(transport) as session:
+            yield Link(session, transport, client.session, client.origin, client.remote)
+
+
+Linked = Callable[[], AbstractAsyncContextManager[Link]]
+
+
+@pytest.fixture(params=[we_dial, rust_dials], ids=lambda dial: dial.__name__)
+def linked(request: pytest.FixtureRequest) -> Linked:
+    """Makes a session, once for each way to dial."""
+    dial: Linked = request.param
+    return dial
+
+
+@asynccontextmanager
+async def two_links() -> AsyncIterator[tuple[Link, Link]]:
+    """Two sessions of ours, each with a Rust peer of its own, one of each way to dial."""
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(we_dial()), await stack.enter_async_context(rust_dials())
