@@ -397,7 +397,7 @@ class TestPriorities:
             assert len(await high.read_all()) == size * frames
             early = len(low._state.frames)
             assert len(await low.read_all()) == size * frames
-            print("early",early)
+            print("early", early)
             assert early < frames / 4
             assert broadcast
 

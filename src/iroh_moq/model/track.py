@@ -237,7 +237,9 @@ class TrackState:
 
     def crowded(self, limit: int) -> bool:
         """Whether over ``limit`` bytes are here, once the groups that every reader has passed are let go."""
-        for sequence in self.sequences[: bisect_left(self.sequences, self._floor(), 0, max(len(self.sequences) - 1, 0))]:
+        # The latest stays, to tell what number comes next.
+        last = max(len(self.sequences) - 1, 0)
+        for sequence in self.sequences[: bisect_left(self.sequences, self._floor(), 0, last)]:
             passed = self.groups[sequence]
             if passed.closed and not self._awaited(passed):
                 self._take(passed)
