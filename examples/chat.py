@@ -40,6 +40,7 @@ class Chat:
         self.found: asyncio.Queue[str] = asyncio.Queue()
         """Tickets that may lead to somebody new."""
         self.dialled: set[str] = set()
+        """Tickets that need not be dialled (again): those of who was here may still be on others' lists."""
 
     async def join(self, nick: str, tickets: list[str]) -> None:
         """Meets everybody, now and later. Runs until it is cancelled."""
@@ -66,8 +67,6 @@ class Chat:
             await self.meet(await self.moq.connect(ticket))
         except Error as error:
             show(f"* {error}")
-        finally:
-            self.dialled.discard(ticket)
 
     def say(self, text: str) -> None:
         """Says something to everybody."""
@@ -96,7 +95,9 @@ class Chat:
             async for name, broadcast in session.origin_consumer().consume("chat"):
                 if broadcast is not None:
                     readers.create_task(self.read(session, name.removeprefix("chat/"), broadcast))
-        del self.present[session]
+        ticket = self.present.pop(session)
+        if (await session.closed()).code is None:
+            self.dialled.discard(ticket)  # The connection was lost. Perhaps somebody can tell the way back.
         self.tell_peers()
 
     async def read(self, session: MoqSession, nick: str, broadcast: BroadcastConsumer) -> None:
@@ -124,6 +125,7 @@ class Chat:
             its_own, _, others = frame.decode(errors="replace").partition("\n")
             if self.present[session] != its_own:
                 self.present[session] = its_own
+                self.dialled.add(its_own)
                 self.tell_peers()
             for ticket in others.split():
                 self.found.put_nowait(ticket)

@@ -57,8 +57,7 @@ async def test_all_who_join_at_once_meet() -> None:
         everybody = {"ann": ann, "bob": bob, "cid": cid, "dee": dee}
         for nick, program in everybody.items():
             await program.has_said(*(rf"^\* {other} is here$" for other in everybody if other != nick))
-        for program in everybody.values():
-            await program.interrupt()
+        await asyncio.gather(*(program.interrupt() for program in everybody.values()))
 
 
 async def test_last_words_arrive() -> None:
