@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 from iroh import EndpointAddr, EndpointBuilder, EndpointId, SecretKey
-from tests.endpoints import PATIENCE, bare_endpoint, bound, next_news, pair, published, subscribed
 
 from iroh_moq import (
     ALPN,
@@ -30,6 +29,7 @@ from iroh_moq import (
     ServerError,
     SessionClosed,
 )
+from tests.endpoints import PATIENCE, bare_endpoint, bound, next_news, pair, published, subscribed
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -89,4 +90,4 @@ def pieces(draw: Callable[[st.SearchStrategy[Any]], Any], data: bytes) -> list[b
     """The same bytes as any number of reads, none of them empty."""
     cuts = sorted(draw(st.sets(st.integers(1, max(len(data) - 1, 1)), max_size=12)))
     borders = [0, *(cut for cut in cuts if cut < len(data)), len(data)]
-    return [data[start:end] for start, end in zip(borders, borders[1:], strict=False) if end > start]
+    return [data[start:end] for start, end in pairwise(borders) if end > start]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.lite.strategies import STREAMS, damaged, frame, pieces
 
 from iroh_moq import MAX_FRAME_SIZE, ErrorCode, Subscription
 from iroh_moq.lite import decoders as d
 from iroh_moq.lite import messages as m
 from iroh_moq.lite.wire import MAX_MESSAGE_SIZE, varint
+from tests.lite.strategies import STREAMS, damaged, frame, pieces
 
 DECODERS: dict[str, Callable[[], Any]] = {
     "RequestDecoder": d.RequestDecoder,

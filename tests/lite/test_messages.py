@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.lite.strategies import MESSAGES
 
 from iroh_moq import ErrorCode, MoqError, Subscription
 from iroh_moq.lite import messages as m
 from iroh_moq.lite.wire import peek_varint
+from tests.lite.strategies import MESSAGES
 
 _TYPED = {m.AnnounceRequest: 1, m.Subscribe: 2, m.SubscribeOk: 0, m.SubscribeDrop: 1, m.Group: 0}
 """What goes before the length of those messages that have a type."""
@@ -53,10 +53,13 @@ def test_a_body_that_is_shorter_or_longer_is_an_error(kind: type[Any], data: st.
 @every_kind()
 @given(body=st.binary(max_size=64))
 def test_any_body_is_a_message_or_one_typed_error(kind: type[Any], body: bytes) -> None:
+    refused: MoqError | None = None
     try:
         message = kind.decode(body)
     except MoqError as error:
-        assert error.code == ErrorCode.DECODE
+        refused = error
+    if refused is not None:
+        assert refused.code == ErrorCode.DECODE
         return
     # What was understood is understood the same way again.
     assert kind.decode(body_of(kind, message.encode())) == message

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.lite.strategies import groups
 
 from iroh_moq import Subscription
 from iroh_moq.lite.priority import CONTROL_PRIORITY, group_priority
+from tests.lite.strategies import groups
 
 
 def test_the_subscribers_priority_comes_first() -> None:

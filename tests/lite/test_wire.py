@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.lite.strategies import numbers, paths
 
 from iroh_moq import MAX_NAME_BYTES, ErrorCode, MoqError
 from iroh_moq.lite.wire import MAX_VARINT, Body, message, option, peek_varint, string, varint
+from tests.lite.strategies import numbers, paths
 
 
 class TestVarint:

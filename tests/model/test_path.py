@@ -17,7 +17,7 @@ from iroh_moq.model.path import (
     strip_prefix,
 )
 
-parts = st.text(st.characters(exclude_characters="/", exclude_categories=("Cs",)), min_size=1, max_size=5)
+parts = st.text(st.characters(exclude_characters="/", exclude_categories=["Cs"]), min_size=1, max_size=5)
 paths = st.lists(parts, min_size=1, max_size=5).map("/".join)
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import moq
 import pytest
+
+from iroh_moq import MoqSession
 from tests.conftest import within
 from tests.rust.peers import rust_client, rust_server
 from tests.rust.quic import QuicTransport, connect, serve
-
-from iroh_moq import MoqSession
 
 PATIENCE = 30.0
 """Seconds that all of one test may take on a busy machine; most need a tenth of one."""

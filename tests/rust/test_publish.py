@@ -9,11 +9,11 @@ from random import Random
 
 import moq
 import pytest
+
+from iroh_moq import BroadcastProducer, Cache, ErrorCode, Subscription, TrackProducer
 from tests.rust.conftest import LONG, Link, Linked, rust_dials, two_links, we_dial
 from tests.rust.peers import error_code, read_group
 from tests.rust.quic import QuicTransport
-
-from iroh_moq import BroadcastProducer, Cache, ErrorCode, Subscription, TrackProducer
 
 SHORT = 300_000
 """A maximum age in microseconds; Rust tells the end of a track only once this has passed."""

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack
-from random import Random
-
 import moq
 import pytest
-from tests.rust.conftest import LONG, PATIENCE, Link, Linked, rust_dials
-from tests.rust.peers import error_code, publish, read_group, rust_server
-from tests.rust.quic import connect, serve
 
-from iroh_moq import BroadcastProducer, IncomingSession, MoqError, MoqSession, SessionClosed, TrackConsumer
+from tests.rust.conftest import Link
+from tests.rust.peers import error_code
 
 
 async def rust_closed(link: Link) -> int | None:

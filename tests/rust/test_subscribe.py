@@ -10,14 +10,14 @@ from typing import Any
 
 import moq
 import pytest
-from tests.rust.conftest import Link, Linked, rust_dials, two_links, we_dial
-from tests.rust.peers import publish
 
 from iroh_moq import ErrorCode, GroupConsumer, MoqError, OriginConsumer, TrackConsumer
 from iroh_moq.errors import canonical
 from iroh_moq.lite.messages import Subscribe
 from iroh_moq.model import Subscription
 from iroh_moq.transport import StreamReset
+from tests.rust.conftest import Link, Linked, rust_dials, two_links, we_dial
+from tests.rust.peers import publish
 
 
 def published(link: Link, path: str = "room") -> tuple[moq.BroadcastProducer, moq.TrackProducer]:

@@ -90,9 +90,7 @@ def _parse_tracks(file: str | None, tracks: Sequence[str]) -> dict[str, str]:
         if name in sources:
             raise Failure(Exit.USAGE, f"track {name!r} is given twice")
         if named and not source:
-            raise Failure(
-                Exit.USAGE, f"--track {text!r} names no file; write {name}=FILE, or {name} alone"
-            )
+            raise Failure(Exit.USAGE, f"--track {text!r} names no file; write {name}=FILE, or {name} alone")
         without_file += not named
         sources[name] = source if named else file or STDIN
     if without_file > 1 or list(sources.values()).count(STDIN) > 1:
