@@ -4,11 +4,13 @@
     python camera.py TICKET                   views them
     python camera.py TICKET --slow 0.5        needs half a second for each picture, and so skips most
 
+With `--network loopback` on both sides it never leaves this machine, and needs no internet.
+
 Each group begins with a large key frame, a whole picture, and goes on with small frames, each of
-which only changes the picture before it. So a viewer that falls behind can leave a
-group at any frame, but must begin the next one at its key frame. The camera never waits for it, and
-other viewers notice nothing. A second track, with the camera's temperature, has a higher priority:
-on a line that is too thin for the pictures, it still comes in time.
+which only changes the picture before it. So a viewer that falls behind can leave a group at any
+frame, but must begin the next one at its key frame. The camera never waits for it, and other
+viewers notice nothing. A second track, with the camera's temperature, has a higher priority: on a
+line that is too thin for the pictures, it still comes in time.
 
 The delay that is shown compares the clocks of two machines, unless both sides run on one.
 """
@@ -107,6 +109,7 @@ async def run(options: argparse.Namespace) -> None:
     async with await Moq.bind(network=options.network) as moq:
         if options.ticket:
             session = await moq.connect(options.ticket)
+            print(f"connected to {session.remote_id()}", flush=True)
             await Viewer(options.slow).view(await session.subscribe("camera"))
         else:
             command = f"python {sys.argv[0]} --network {options.network} {moq.ticket()}"
@@ -119,7 +122,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ticket", nargs="?", help="whose camera to view; without it, be one")
     parser.add_argument("--fps", type=int, default=30, help="the camera's pictures a second (default: 30)")
-    parser.add_argument("--slow", type=float, default=0, metavar="SECONDS", help="the viewer's time for each picture")
+    parser.add_argument(
+        "--slow", type=float, default=0, metavar="SECONDS", help="the viewer's time for each picture (default: 0)"
+    )
     parser.add_argument(
         "--network",
         choices=["internet", "lan", "loopback"],
@@ -127,6 +132,8 @@ def main() -> None:
         help="how far it reaches: anywhere, this network, or this machine alone (default: internet)",
     )
     options = parser.parse_args()
+    if options.fps <= 0 or not options.slow >= 0:
+        parser.error("--fps must be more than 0, and --slow must not be less")
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(run(options))

@@ -3,6 +3,8 @@
     python chat.py ALICE              opens a chat and prints a ticket
     python chat.py BOB TICKET         joins it by the ticket of anybody who is in it
 
+With `--network loopback` everywhere it never leaves this machine, and needs no internet.
+
 Each line that you type is a message; Ctrl-D leaves. Everybody's broadcast, `chat/<nick>`, has two
 tracks. `messages` is one group with a frame for each message: a group is read from its first frame,
 so whoever comes later sees what was said before. `peers` has a group for each change in who is
@@ -149,7 +151,8 @@ async def typed_lines() -> AsyncIterator[str]:
 
     threading.Thread(target=read, daemon=True).start()
     while line := await lines.get():
-        yield line.strip()
+        if text := line.strip():
+            yield text
 
 
 async def run(options: argparse.Namespace) -> None:
@@ -177,6 +180,8 @@ def main() -> None:
         help="how far it reaches: anywhere, this network, or this machine alone (default: internet)",
     )
     options = parser.parse_args()
+    if not options.nick.strip(" /"):
+        parser.error("the nick must not be empty")
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(run(options))

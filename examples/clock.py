@@ -3,6 +3,8 @@
     python clock.py             publishes the time and prints a ticket
     python clock.py TICKET      shows the time of whoever printed that ticket
 
+With `--network loopback` on both sides it never leaves this machine, and needs no internet.
+
 Each minute is a group. Its first frame says which minute it is, and each frame after that is a
 second of it; so a group can be read without the ones before, and whoever joins in the middle of a
 minute starts at its beginning.
@@ -44,6 +46,7 @@ async def publish(moq: Moq, speed: float) -> None:
 async def watch(moq: Moq, ticket: str) -> None:
     """Prints a peer's time until that peer stops."""
     session = await moq.connect(ticket)
+    print(f"connected to {session.remote_id()}", flush=True)
     broadcast = await session.subscribe("clock")
     async with broadcast.subscribe_track("seconds") as track:
         async for group in track:
@@ -67,7 +70,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ticket", nargs="?", help="whose clock to watch; without it, publish one")
-    parser.add_argument("--speed", type=float, default=1, help="when publishing: seconds that pass in each second")
+    parser.add_argument(
+        "--speed", type=float, default=1, help="when publishing: the seconds that pass in each second (default: 1)"
+    )
     parser.add_argument(
         "--network",
         choices=["internet", "lan", "loopback"],
@@ -75,6 +80,8 @@ def main() -> None:
         help="how far it reaches: anywhere, this network, or this machine alone (default: internet)",
     )
     options = parser.parse_args()
+    if not options.speed > 0:
+        parser.error("--speed must be more than 0")
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(run(options))

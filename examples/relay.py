@@ -7,7 +7,7 @@ in place of any of theirs. So a publisher with a thin line, or one that gives it
 but the relay, reaches a crowd: what it sends to the relay goes out to all who want it, and it is
 sent nothing more than once. A broadcast is offered as long as its publisher has it; a publisher that
 is lost is looked for again. Try it with the other examples: `python clock.py`, then the relay, then
-`python clock.py` with the relay's ticket.
+`python clock.py` with the relay's ticket; all with `--network loopback` where there is no internet.
 """
 
 from __future__ import annotations

@@ -47,6 +47,13 @@ async def bare_endpoint(key: bytes | None = None, alpns: tuple[bytes, ...] = (AL
         await endpoint.close()
 
 
+async def refuse_next(endpoint: Endpoint) -> None:
+    """Refuses the next connection that comes to a bare endpoint."""
+    incoming = await endpoint.accept_next()
+    assert incoming is not None
+    await incoming.refuse()
+
+
 async def next_news(origin: OriginConsumer) -> tuple[str, BroadcastConsumer | None]:
     """The next announcement, in bounded time."""
     async with asyncio.timeout(PATIENCE):

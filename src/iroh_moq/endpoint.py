@@ -40,14 +40,29 @@ async def bind_endpoint(
         raise InvalidArgument(f"key must have {KEY_SIZE} bytes, not {len(key)}")
     if relays is not None and network != "internet":
         raise InvalidArgument(f"relays need the network 'internet', not {network!r}")
-    wanted = tuple(addresses) or _ADDRESSES[network]
+    wanted = tuple(addresses) or _ADDRESSES[network][:1]
+    # An IP version without an address would be bound on every interface, which loopback must not be.
+    versions = {_is_ipv6(address) for address in wanted}
+    spare = tuple(address for address in _ADDRESSES[network] if _is_ipv6(address) not in versions)
     try:
-        return await _builder(network, key, wanted, relays).bind()
+        return await _bind(network, key, wanted + spare, relays)
+    except ConnectError:
+        if not spare:
+            raise
+    # A machine without IPv6 can still have the rest.
+    return await _bind(network, key, wanted, relays)
+
+
+def _is_ipv6(address: str) -> bool:
+    return address.startswith("[")
+
+
+async def _bind(network: str, key: bytes | None, addresses: Sequence[str], relays: Sequence[str] | None) -> Endpoint:
+    builder = _builder(network, key, addresses, relays)
+    try:
+        return await builder.bind()
     except IrohError as error:
-        if not addresses and len(wanted) > 1:
-            # A machine without IPv6 can still have the first of the defaults.
-            return await bind_endpoint(network, key, wanted[:1], relays)
-        raise ConnectError(f"cannot bind to {', '.join(wanted) or 'any address'}: {error.message()}") from error
+        raise ConnectError(f"cannot bind to {', '.join(addresses) or 'any address'}: {error.message()}") from error
 
 
 def _builder(
@@ -82,13 +97,13 @@ def load_or_create_key(path: str | os.PathLike[str]) -> bytes:
     """
     file = Path(path)
     try:
-        text = file.read_text()
+        data = file.read_bytes()
     except FileNotFoundError:
         return _create_key(file)
     if os.name == "posix" and stat.S_IMODE(file.stat().st_mode) & 0o077:
         raise InvalidArgument(f"others can read the secret key in {file}: run chmod 600 on it")
     try:
-        key = bytes.fromhex(text.strip())
+        key = bytes.fromhex(data.decode().strip())
     except ValueError as error:
         raise InvalidArgument(f"{file} holds no secret key (64 hex digits)") from error
     if len(key) != KEY_SIZE:

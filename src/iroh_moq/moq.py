@@ -77,7 +77,8 @@ class Moq:
                 and can reach this machine's addresses; ``"loopback"`` never leaves this machine.
             key: the endpoint's secret key, 32 bytes. Without it or ``key_file``, a new one each time.
             key_file: a file that keeps the key, readable by its owner alone; made if it is missing.
-            addresses: ``host:port`` pairs to bind to, instead of those that ``network`` implies.
+            addresses: ``host:port`` pairs to bind to, at most one of each IP version, instead of those that
+                ``network`` implies. A version without one gets what ``network`` implies.
             relays: URLs of relay servers to use instead of n0's. For ``"internet"`` only.
             authorize: as for `Moq`.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
@@ -54,9 +55,13 @@ class Program:
         assert self._process.stdin is not None
         self._process.stdin.close()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        self._process.send_signal(number)
+
     async def interrupt(self) -> None:
         """Types Ctrl-C, which ends it cleanly."""
-        self._process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
         code = await self.ends()
         assert code in _CLEAN_EXITS, f"{self.name} ended with {code}:\n{self.output}"
 
@@ -101,18 +106,21 @@ class Program:
 
 
 @asynccontextmanager
-async def running(name: str, *arguments: str) -> AsyncIterator[Program]:
-    """An example that runs, on loopback, until the end of the block at the latest."""
-    with _interruptible():
+async def running(
+    name: str, *arguments: str, network: str | None = "loopback", environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Program]:
+    """An example that runs until the end of the block at the latest, with these changes to the environment."""
+    with interruptible():
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-X", "dev"),
             str(EXAMPLES / f"{name}.py"),
-            *("--network", "loopback"),
+            *(("--network", network) if network else ()),
             *arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
         )
     program = Program(" ".join((name, *arguments)), process)
     try:
@@ -122,7 +130,7 @@ async def running(name: str, *arguments: str) -> AsyncIterator[Program]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Processes started here hear of Ctrl-C, even where a shell started the tests in its background.
 
     Such a shell has its children ignore it, and theirs inherit that.

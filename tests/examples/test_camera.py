@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
-from tests.examples.programs import Program, running
+import pytest
+
+from tests.endpoints import bound
+from tests.examples.programs import PATIENCE, Program, running
 
 
 @dataclass
@@ -45,6 +49,24 @@ async def test_a_slow_viewer_skips_and_a_fast_one_does_not_notice() -> None:
             await slow.interrupt()
             await fast.interrupt()
             await camera.interrupt()
+
+
+async def test_each_group_begins_with_a_key_frame() -> None:
+    async with asyncio.timeout(PATIENCE), running("camera", "--fps", "100") as camera, bound() as viewer:
+        session = await viewer.connect(await camera.ticket())
+        track = (await session.subscribe("camera")).subscribe_track("video")
+        for _ in range(5):
+            group = await track.next_group()
+            assert group is not None
+            # A whole picture and nine changes, each after the time it was taken.
+            assert [len(frame) - 8 async for frame in group] == [60_000, *[3_000] * 9]
+
+
+@pytest.mark.parametrize("option", [("--fps", "0"), ("--slow", "-1"), ("--slow", "nan")])
+async def test_numbers_that_cannot_be(option: tuple[str, str]) -> None:
+    async with running("camera", *option) as camera:
+        assert await camera.ends() == 2
+        assert "--fps must be more than 0, and --slow must not be less" in camera.output
 
 
 async def test_the_viewer_ends_with_the_camera() -> None:

@@ -62,8 +62,11 @@ async def test_all_who_join_at_once_meet() -> None:
 
 async def test_last_words_arrive() -> None:
     async with _chatting("ann") as (ann, ticket), _chatting("bob", ticket) as (bob, _):
+        bob.type("")
         bob.type("hello")
         await ann.says(r"^\d\d:\d\d bob: hello$")
+        # To press Enter is not to say something.
+        assert ann.output.count(" bob:") == 1
         bob.type("so long\x1b[31m")
         bob.end_input()
         assert await bob.ends() == 0
@@ -77,3 +80,9 @@ async def test_a_ticket_that_leads_nowhere() -> None:
     async with running("chat", "ann", "nonsense") as ann:
         await ann.says(r"^\* 'nonsense' is neither a ticket")
         await ann.interrupt()
+
+
+async def test_a_nick_that_cannot_be() -> None:
+    async with running("chat", "/") as nobody:
+        assert await nobody.ends() == 2
+        assert "the nick must not be empty" in nobody.output

@@ -43,3 +43,9 @@ async def test_a_ticket_that_is_none() -> None:
     async with running("clock", "nonsense") as viewer:
         await viewer.says("clock: 'nonsense' is neither a ticket")
         assert await viewer.ends() == 1
+
+
+async def test_a_speed_that_cannot_be() -> None:
+    async with running("clock", "--speed", "0") as clock:
+        assert await clock.ends() == 2
+        assert "--speed must be more than 0" in clock.output

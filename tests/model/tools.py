@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 
+from iroh_moq.errors import MoqError
 from iroh_moq.model import BroadcastConsumer, BroadcastProducer, Cache, TrackConsumer, TrackProducer
 from tests.conftest import idle, within
 
@@ -40,6 +41,13 @@ async def soon(awaitable: Awaitable[T]) -> T:
         return await awaitable
 
 
+async def fails(awaitable: Awaitable[object], code: int, match: str | None = None) -> None:
+    """What must end with a code, and at once."""
+    with pytest.raises(MoqError, match=match) as caught:
+        await soon(awaitable)
+    assert caught.value.code == code
+
+
 async def waiting(awaitable: Awaitable[T]) -> asyncio.Future[T]:
     """A call that has been started, and waits."""
     call = asyncio.ensure_future(awaitable)
@@ -48,11 +56,22 @@ async def waiting(awaitable: Awaitable[T]) -> asyncio.Future[T]:
     return call
 
 
+async def at_once(awaitable: Awaitable[T]) -> tuple[T] | None:
+    """What a call returns without more input; None if it waits, and then it is cancelled."""
+    call = asyncio.ensure_future(awaitable)
+    await idle()
+    if call.done():
+        return (call.result(),)
+    await cancel(call)
+    return None
+
+
 async def cancel(call: asyncio.Future[T]) -> None:
     """Cancels a call that waits."""
     call.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call
+    async with within():
+        await asyncio.wait((call,))
+    assert call.cancelled()
 
 
 async def next_number(consumer: TrackConsumer) -> int | None:

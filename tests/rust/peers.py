@@ -7,7 +7,9 @@ What to know before writing a test with it:
   not with `subscribe_track`.
 * With a maximum age of 0, its default, it sends and yields the newest group alone; give `max_age_us` to
   see every group. Age is counted on frame timestamps, which moq-lite-03 does not carry: a publisher's
-  are those given to `write_frame`, a subscriber's the times of arrival.
+  are those given to `write_frame`, a subscriber's the times of arrival. A group ages from where the
+  next one begins, and is left out from the maximum age on, not only past it. A publisher keeps five
+  seconds for those who ask for more, unless `publish_track` was told another `max_age_us`.
 * Of groups that arrive together, `next_group` may yield a newer one first, and then skips the older.
 """
 

@@ -245,10 +245,10 @@ class TestSubscriptions:
             reader = await subscribed(link, priority=200, max_age_us=2_345_000, group_start=3, group_end=8)
             assert await read_group(reader) == (3, [])
             assert track._state.subscription == Subscription(200, False, 2.345, 3, 7)
-            reader.update(moq.Subscription(priority=3, max_age_us=LONG, group_start=3, group_end=10))
+            reader.update(moq.Subscription(priority=3, max_age_us=3_456_000, group_start=4, group_end=10))
             track.create_group(9).finish()
             assert await read_group(reader) == (9, [])
-            assert track._state.subscription == Subscription(3, False, 3600.0, 3, 9)
+            assert track._state.subscription == Subscription(3, False, 3.456, 4, 9)
 
     async def test_used_and_unused(self, linked: Linked) -> None:
         async with linked() as link:

@@ -60,6 +60,7 @@ class Publisher:
         self._origin = origin
         self._tasks = tasks
         self._opened = asyncio.Event()
+        self._subscriptions: set[int] = set()
 
     async def opened(self) -> None:
         """Waits for the subscriber's first stream, or the end of the connection."""
@@ -85,7 +86,7 @@ class Publisher:
             if isinstance(request, AnnounceRequest):
                 await self._announce(request, requests, send)
             elif isinstance(request, Subscribe):
-                await _Serving(self._transport, self._origin, self._tasks, request, requests, send).run()
+                await self._subscription(request, requests, send)
             elif isinstance(request, ProbeRequest):
                 await self._probe(requests, send)
             recv.stop(ErrorCode.CANCEL)
@@ -108,6 +109,18 @@ class Publisher:
             logger.info("stream of %s ended: %s", self._transport.remote_id, error)
             send.reset(ErrorCode.DROPPED)
             recv.stop(ErrorCode.DROPPED)
+
+    # SUBSCRIBE
+
+    async def _subscription(self, request: Subscribe, requests: _Requests, send: SendStream) -> None:
+        if request.id in self._subscriptions:
+            # The groups of two could not be told apart.
+            raise MoqError(ErrorCode.DUPLICATE, f"subscription {request.id} is under way already")
+        self._subscriptions.add(request.id)
+        try:
+            await _Serving(self._transport, self._origin, self._tasks, request, requests, send).run()
+        finally:
+            self._subscriptions.discard(request.id)
 
     # ANNOUNCE
 
@@ -231,8 +244,14 @@ class _Serving:
                 if update is None:
                     break
                 self._apply(update)
-            if serving.done() and self._failure is not None:
-                raise self._failure
+            if serving.done():
+                if self._failure is not None:
+                    raise self._failure
+                await self._send.finish()
+                # What the connection has acknowledged may not have been read there yet, and would be lost
+                # with it. So the track is in use until the subscriber ends its side, having all of it.
+                while await self._requests.next() is not None:
+                    pass
         finally:
             if self._expiry is not None:
                 self._expiry.cancel()

@@ -267,6 +267,9 @@ class Subscriber:
                     if subscription is None or subscription.track.closed:
                         stream.stop(ErrorCode.CANCEL)
                         return
+                    if decoder.group.sequence > MAX_GROUP:
+                        # No subscription could name it, nor the one after it.
+                        raise MoqError(ErrorCode.BOUNDS_EXCEEDED, f"group {decoder.group.sequence}")
                     group = subscription.track.create_group(decoder.group.sequence)
                     subscription.begin()
                     if subscription.short_of_credit:

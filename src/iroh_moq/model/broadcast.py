@@ -65,6 +65,11 @@ class BroadcastState:
         if self.closed:
             raise self.not_writable()
         existing = self.tracks.get(name)
+        if existing is not None and existing in self.requests:
+            # Whoever has asked for it (and may have left again) has it now.
+            self.requests.remove(existing)
+            existing.priority, existing.cache = priority, cache or self.cache
+            return existing
         if existing is not None and not existing.closed:
             raise MoqError(ErrorCode.DUPLICATE, f"the broadcast has a track {name!r} already")
         track = self.tracks[name] = TrackState(name, priority, cache or self.cache)
@@ -148,7 +153,8 @@ class BroadcastProducer:
         self._state = BroadcastState(_check_cache(cache))
 
     def create_track(self, name: str, priority: int = 0, *, cache: Cache | None = None) -> TrackProducer:
-        """Adds a track; one of the same name that has ended is replaced.
+        """Adds a track; one of the same name that has ended is replaced, and a request for it that
+        nobody has taken is answered.
 
         Args:
             name: at most 1024 bytes of UTF-8, not empty.

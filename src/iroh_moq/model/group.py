@@ -235,7 +235,7 @@ class GroupProducer:
         Raises:
             MoqError: the group was aborted.
         """
-        if self._state.error is not None:
+        if self._state.error is not None and not self._state.finished:
             raise _not_writable(self._state)
         self._state.finish()
 

@@ -12,6 +12,8 @@ import time
 from bisect import bisect_left, insort
 from copy import copy
 from dataclasses import replace
+from heapq import heappop, heappush
+from itertools import chain
 from operator import attrgetter
 from types import TracebackType
 from typing import Any
@@ -35,15 +37,44 @@ class Reader:
     In order of sequence it wants groups from ``floor`` on; in order of arrival, those from
     the one numbered ``arrival`` on. It starts in order of sequence, and the first
     ``recv_group`` turns it to arrival, for good.
+
+    Groups after its end must not hold up those that come later and lie before it, so a reader by
+    arrival puts them aside: ``held`` while they are after the end, then ``released``.
     """
 
-    __slots__ = ("arrival", "by_arrival", "floor", "start", "subscription")
+    __slots__ = ("arrival", "aside", "by_arrival", "floor", "held", "released", "start", "subscription")
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
         self.by_arrival = False
         self.arrival = 0
         self.floor = self.start = 0
+        self.aside: dict[int, GroupState] = {}
+        """The groups that are held or released, by arrival."""
+        self.held: list[tuple[int, int]] = []
+        """A heap of sequences and arrivals: an update lets the lowest sequences go."""
+        self.released: list[int] = []
+        """A heap of arrivals."""
+
+    def hold(self, group: GroupState) -> None:
+        self.aside[group.arrival] = group
+        heappush(self.held, (group.sequence, group.arrival))
+
+    def release(self) -> None:
+        """Lets go of the groups that are not after the end any more."""
+        end = self.subscription.end_group
+        while self.held and (end is None or self.held[0][0] <= end):
+            heappush(self.released, heappop(self.held)[1])
+
+    def take_released(self) -> GroupState:
+        return self.aside.pop(heappop(self.released))
+
+    def forget_aside(self, kept: dict[int, GroupState]) -> None:
+        """Lets go of the groups that have left the cache."""
+        self.aside = {arrival: group for arrival, group in self.aside.items() if kept.get(group.sequence) is group}
+        # Sorted lists, as they stay when some are left out, are heaps.
+        self.held = sorted(entry for entry in self.held if entry[1] in self.aside)
+        self.released = sorted(arrival for arrival in self.released if arrival in self.aside)
 
     def awaits(self, group: GroupState) -> bool:
         """Whether a producer that waits for its readers waits for this one to come to the group.
@@ -54,7 +85,8 @@ class Reader:
         if end is not None and group.sequence > end and not self.subscription.reliable:
             return False
         if self.by_arrival:
-            return group.arrival >= self.arrival and group.sequence >= self.start
+            to_come = group.arrival >= self.arrival or group.arrival in self.aside
+            return to_come and group.sequence >= self.start
         return group.sequence >= self.floor
 
 
@@ -295,13 +327,14 @@ class TrackState:
 
     def _backlog_through(self, group: GroupState) -> int:
         """Bytes that slow readers have not read, in this group and those before it."""
-        total = 0
+        total, done_with = 0, True
         for sequence in self.sequences[bisect_left(self.sequences, self.drained_below) :]:
             if sequence > group.sequence:
                 break
             earlier = self.groups[sequence]
             unread = earlier.backlog()
-            if total == 0 and unread == 0 and earlier.closed:
+            done_with = done_with and unread == 0 and earlier.closed
+            if done_with:
                 self.drained_below = sequence + 1
             total += unread
         return total
@@ -329,25 +362,39 @@ class TrackState:
             if reader.by_arrival:
                 # So that neither order gives a group which the other has passed.
                 reader.start = reader.floor
+            # To come to a group without frames is all that its producer can wait for.
+            self.progress.notify()
             return group, None
         return None, None
 
     def next_arrived(self, reader: Reader) -> GroupState | None:
         """The next group in the order in which they came."""
         wishes = reader.subscription
-        for index in range(self._log_index(reader), len(self.log)):
-            group = self.log[index]
-            if wishes.end_group is not None and group.sequence > wishes.end_group:
-                return None
-            reader.arrival = group.arrival + 1
+        while (group := self._take_arrived(reader)) is not None:
             if self.groups.get(group.sequence) is not group or group.sequence < reader.start:
+                continue
+            if wishes.end_group is not None and group.sequence > wishes.end_group:
+                reader.hold(group)
+                if len(reader.aside) > 2 * len(self.groups) + 64:
+                    reader.forget_aside(self.groups)
                 continue
             if self._passed(group, wishes.max_latency):
                 self.dropped_through = max(self.dropped_through, group.sequence)
                 self.progress.notify()
                 continue
+            self.progress.notify()
             return group
         return None
+
+    def _take_arrived(self, reader: Reader) -> GroupState | None:
+        if reader.released:
+            return reader.take_released()
+        index = self._log_index(reader)
+        if index == len(self.log):
+            return None
+        group = self.log[index]
+        reader.arrival = group.arrival + 1
+        return group
 
     def _passed(self, group: GroupState, max_latency: float | None) -> bool:
         """Whether a reader that has not begun this group is better off without it."""
@@ -363,7 +410,7 @@ class TrackState:
         if reader.by_arrival:
             return any(
                 self.groups.get(group.sequence) is group and group.sequence >= reader.start
-                for group in self.log[self._log_index(reader) :]
+                for group in chain(reader.aside.values(), self.log[self._log_index(reader) :])
             )
         return bool(self.sequences) and self.sequences[-1] >= reader.floor
 
@@ -598,6 +645,7 @@ class TrackConsumer:
         if start is not None and start > self._reader.start:
             self._reader.start = start
             self._reader.floor = max(self._reader.floor, start)
+        self._reader.release()
         # Groups that were held back may be wanted now.
         self._state.drained_below = min(self._state.drained_below, self._reader.start)
         self._state.changed.notify()

@@ -8,7 +8,9 @@ was cancelled first. Writes therefore go out in pieces of `_PIECE` bytes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from iroh import BiStream, Connection, EndpointId, IrohError
 from iroh import RecvStream as IrohRecv
@@ -43,6 +45,52 @@ _SETTLE_TURNS = 8
 
 It takes three: the callback is queued, it sets a future, that wakes the caller.
 """
+
+
+T = TypeVar("T")
+
+
+class _Kept(Generic[T]):
+    """A call of the package that outlives its caller: where that is cancelled, the next one gets the outcome.
+
+    The package has taken bytes or a stream off the connection one turn of the loop before its call
+    returns, and throws them away if the task is cancelled between the two.
+    """
+
+    __slots__ = ("_calls", "_task")
+
+    def __init__(self, calls: set[asyncio.Future[Any]]) -> None:
+        self._calls = calls
+        self._task: asyncio.Task[T] | None = None
+
+    async def outcome(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What the call returns or raises, or the one that a cancelled caller has left behind."""
+        task = self._task
+        if task is None:
+            task = self._task = asyncio.get_running_loop().create_task(call())
+            self._calls.add(task)
+            task.add_done_callback(self._done)
+        if not task.done():
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            task.add_done_callback(partial(_wake, waiter))
+            await waiter
+        self._task = None
+        return task.result()
+
+    def give_up(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _done(self, task: asyncio.Task[T]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            # There may be nobody who asks.
+            task.exception()
+
+
+def _wake(waiter: asyncio.Future[None], _: asyncio.Task[Any]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class _Send(SendStream):
@@ -104,23 +152,31 @@ class _Recv(RecvStream):
     def __init__(self, handle: IrohRecv, transport: IrohTransport) -> None:
         self._handle = handle
         self._transport = transport
+        self._reading: _Kept[bytes] = _Kept(transport._calls)
+        self._rest = b""
         self._over = False
 
     async def read(self, limit: int = READ_SIZE) -> bytes:
         if self._over:
             return b""
-        try:
-            data: bytes = await self._handle.read(limit)
-        except IrohError as error:
-            self._over = True
-            raise self._transport._error(error) from error
+        data = self._rest
         if not data:
-            self._over = True
+            try:
+                data = await self._reading.outcome(lambda: self._handle.read(limit))
+            except IrohError as error:
+                self._over = True
+                raise self._transport._error(error) from error
+            if not data:
+                self._over = True
+        # Over the limit only if the read is one that was left behind.
+        data, self._rest = data[:limit], data[limit:]
         return data
 
     def stop(self, code: int) -> None:
         if not self._over:
             self._over = True
+            self._rest = b""
+            self._reading.give_up()
             self._transport._later(self._handle.stop(codes.to_wire(code)), "stop")
 
 
@@ -132,6 +188,9 @@ class IrohTransport(Transport):
         self._remote = connection.remote_id()
         self._close_error: SessionError | None = None
         self._tasks = TaskScope(f"iroh {self._remote.fmt_short()}")
+        self._calls: set[asyncio.Future[Any]] = set()
+        self._accepting_bi: _Kept[BiStream] = _Kept(self._calls)
+        self._accepting_uni: _Kept[IrohRecv] = _Kept(self._calls)
         self._accepting = False
         self._accepted = 0
         self._uni_streams = 0
@@ -161,14 +220,14 @@ class IrohTransport(Transport):
 
     async def accept_bi(self) -> tuple[SendStream, RecvStream]:
         try:
-            return self._halves(await self._connection.accept_bi())
+            return self._halves(await self._accepting_bi.outcome(self._connection.accept_bi))
         except IrohError as error:
             raise self._error(error) from error
 
     async def accept_uni(self) -> RecvStream:
         self._accepting = True
         try:
-            stream = _Recv(await self._connection.accept_uni(), self)
+            stream = _Recv(await self._accepting_uni.outcome(self._connection.accept_uni), self)
         except IrohError as error:
             raise self._error(error) from error
         finally:
@@ -229,6 +288,8 @@ class IrohTransport(Transport):
 
     async def aclose(self) -> None:
         await self._tasks.join()
+        while self._calls:
+            await asyncio.wait(self._calls)
 
     def _halves(self, stream: BiStream) -> tuple[SendStream, RecvStream]:
         return _Send(stream.send(), self), _Recv(stream.recv(), self)

@@ -54,6 +54,9 @@ class _Pipe:
         return True
 
     def raise_for_writer(self) -> None:
+        if self.reset is not None:
+            # Ours, and abandoned by us: nobody wants what it carried.
+            raise StreamStopped(0)
         if self.stopped is not None:
             raise StreamStopped(self.stopped)
         if self.lost is not None:
@@ -85,7 +88,7 @@ class _MemorySend(SendStream):
 
     async def acknowledged(self) -> None:
         pipe = self._pipe
-        while not (pipe.finished and not pipe.chunks):
+        while not (pipe.finished and not pipe.chunks) or pipe.stopped is not None:
             pipe.raise_for_writer()
             await pipe.changed.wait()
 
@@ -123,7 +126,12 @@ class _MemoryRecv(RecvStream):
         return chunk
 
     def stop(self, code: int) -> None:
-        if self._pipe.end(stopped=code):
+        pipe = self._pipe
+        if pipe.finished and not pipe.chunks and not pipe.ended:
+            # All of it has come, so there is nothing to stop.
+            pipe.consumed = True
+            self._transport._released(pipe)
+        elif pipe.end(stopped=code):
             self._transport._released(self._pipe)
 
 

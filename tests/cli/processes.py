@@ -1,0 +1,144 @@
+"""Runs the command as its users do: processes of its own, on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tests.examples.programs import PATIENCE, interruptible
+
+LOOPBACK = ("--network", "loopback")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process has ended, and what it said that nobody had read before."""
+
+    code: int
+    output: bytes
+    errors: str
+
+    @property
+    def text(self) -> str:
+        return self.output.decode()
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.splitlines()]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The JSON that a subscriber leaves on standard error, behind the stream."""
+        summary: dict[str, Any] = json.loads(self.errors.splitlines()[0])
+        return summary
+
+
+class Process:
+    """A command that runs."""
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self._name = name
+        self._process = process
+
+    async def write(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(data)
+        async with asyncio.timeout(PATIENCE):
+            await self._process.stdin.drain()
+
+    async def read(self, size: int) -> bytes:
+        """So many bytes of its output."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            return await self._process.stdout.readexactly(size)
+
+    async def line(self) -> str:
+        """The next line of its output."""
+        assert self._process.stdout is not None
+        return await self._read_line(self._process.stdout)
+
+    async def error_line(self) -> str:
+        """The next line that it says to people."""
+        assert self._process.stderr is not None
+        return await self._read_line(self._process.stderr)
+
+    async def json(self) -> dict[str, Any]:
+        """The next line of its output, as JSON."""
+        event: dict[str, Any] = json.loads(await self.line())
+        return event
+
+    async def ends(self, data: bytes = b"") -> Ended:
+        """Writes the rest of its input, reads the rest of its output, and waits for its end."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                output, errors = await self._process.communicate(data)
+        except TimeoutError:
+            raise AssertionError(f"{self._name} does not end") from None
+        ended = Ended(self._process.returncode or 0, output or b"", (errors or b"").decode())
+        assert "Traceback" not in ended.errors, ended.errors
+        assert "Warning" not in ended.errors, ended.errors
+        return ended
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.communicate()
+
+    async def _read_line(self, stream: asyncio.StreamReader) -> str:
+        async with asyncio.timeout(PATIENCE):
+            line = await stream.readline()
+        if not line:
+            ended = await self.ends()
+            raise AssertionError(f"{self._name} ended with {ended.code} and said no more than:\n{ended.errors}")
+        return line.decode().rstrip("\n")
+
+
+@asynccontextmanager
+async def started(
+    *arguments: str, stdin: int = PIPE, stdout: int = PIPE, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Process]:
+    """A command that runs until the end of the block at the latest."""
+    with interruptible():
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-X", "dev", "-m", "iroh_moq", *arguments),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=PIPE,
+            env={**os.environ, **(environment or {})},
+        )
+    running = Process(" ".join(arguments), process)
+    try:
+        yield running
+    finally:
+        await running.kill()
+
+
+async def finished(*arguments: str, data: bytes = b"", environment: Mapping[str, str] | None = None) -> Ended:
+    """The outcome of a command with that input."""
+    async with started(*arguments, environment=environment) as process:
+        return await process.ends(data)
+
+
+@asynccontextmanager
+async def publishing(
+    *arguments: str, stdin: int = PIPE, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Process, str]]:
+    """A publisher on loopback, and its ticket."""
+    async with started("publish", *LOOPBACK, "--json", *arguments, stdin=stdin, environment=environment) as publisher:
+        yield publisher, (await publisher.json())["ticket"]
+
+
+async def subscribed(ticket: str, *arguments: str) -> Ended:
+    """The outcome of a subscriber on loopback."""
+    return await finished("subscribe", *LOOPBACK, ticket, *arguments)
