@@ -608,69 +608,89 @@ class TestReliable:
         await exchange.write(OK)
         return exchange, consumer
 
-    async def test_the_peer_may_send_as_far_as_there_is_room(
-        self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(subscriber, "_GROUPS_AHEAD", 4)
+    async def test_it_asks_for_all_there_is_while_it_is_read(self, memory_pair: MakePair) -> None:
+        """However large the gaps between the numbers, nothing is held back."""
         async with lite(memory_pair) as run:
             exchange, consumer = await self.reliable(run, start_group=0)
-            wishes = Subscription(ordered=True, start_group=0, end_group=3)
-            await exchange.reply.expect(Subscribe(0, "cam", "video", wishes).encode())
-            await run.whole_group(Group(0, 0).encode(), b"\x01a")
-            await exchange.reply.quiet()
-            await run.whole_group(Group(0, 1).encode(), b"\x01b")
             await exchange.reply.expect(
-                SubscribeUpdate(Subscription(ordered=True, start_group=0, end_group=5)).encode()
+                Subscribe(0, "cam", "video", Subscription(ordered=True, start_group=0)).encode()
             )
-            assert [await read_group(consumer) for _ in range(2)] == [(0, b"a"), (1, b"b")]
-            consumer.close()
+            for sequence in (0, 1_000_000, MAX_GROUP):
+                await run.whole_group(Group(0, sequence).encode(), b"\x01a")
+                assert await read_group(consumer) == (sequence, b"a")
+            await exchange.reply.quiet()
 
-    async def test_without_a_start_the_first_group_tells_how_far(
+    async def test_much_that_is_unread_holds_the_peer_back(
         self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(subscriber, "_GROUPS_AHEAD", 4)
+        monkeypatch.setattr(subscriber, "_HOLD_ABOVE", 10_000)
+        monkeypatch.setattr(subscriber, "_RESUME_BELOW", 5_000)
         async with lite(memory_pair) as run:
-            exchange, _consumer = await self.reliable(run)
-            await exchange.reply.expect(Subscribe(0, "cam", "video", Subscription(ordered=True)).encode())
-            await run.group(Group(0, 70).encode())
-            await exchange.reply.expect(SubscribeUpdate(Subscription(ordered=True, end_group=74)).encode())
+            exchange, consumer = await self.reliable(run)
+            wishes = Subscription(ordered=True)
+            await exchange.reply.expect(Subscribe(0, "cam", "video", wishes).encode())
+            for sequence in range(70, 73):
+                await exchange.reply.quiet()
+                await run.whole_group(Group(0, sequence).encode(), varint(4000), bytes(4000))
+            await exchange.reply.expect(SubscribeUpdate(replace(wishes, end_group=72)).encode())
+            # What is on its way until the peer has heard of it is taken all the same.
+            await run.whole_group(Group(0, 73).encode(), b"\x01a")
+            assert await read_group(consumer) == (70, bytes(4000))
+            assert await read_group(consumer) == (71, bytes(4000))
+            await exchange.reply.quiet()
+            assert await read_group(consumer) == (72, bytes(4000))
+            assert await read_group(consumer) == (73, b"a")
+            await exchange.reply.expect(SubscribeUpdate(wishes).encode())
 
-    async def test_the_readers_own_end_is_kept(self, memory_pair: MakePair) -> None:
+    async def test_a_large_group_that_was_read_holds_nothing_back(
+        self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(subscriber, "_HOLD_ABOVE", 1000)
+        monkeypatch.setattr(subscriber, "_RESUME_BELOW", 1000)
+        async with lite(memory_pair) as run:
+            exchange, consumer = await self.reliable(run)
+            wishes = Subscription(ordered=True)
+            await exchange.reply.expect(Subscribe(0, "cam", "video", wishes).encode())
+            # Whether it is complete or not.
+            for sequence, write in enumerate((run.whole_group, run.group)):
+                await write(Group(0, sequence).encode(), varint(2000), bytes(2000))
+                await exchange.reply.expect(SubscribeUpdate(replace(wishes, end_group=sequence)).encode())
+                async with within():
+                    group = await consumer.next_group()
+                    assert group is not None
+                    assert await group.read_frame() == bytes(2000)
+                await exchange.reply.expect(SubscribeUpdate(wishes).encode())
+
+    async def test_the_readers_own_end_is_kept(self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(subscriber, "_HOLD_ABOVE", 1000)
+        monkeypatch.setattr(subscriber, "_RESUME_BELOW", 1000)
         async with lite(memory_pair) as run:
             exchange, consumer = await self.reliable(run, start_group=0, end_group=2)
             wishes = Subscription(ordered=True, start_group=0, end_group=2)
             await exchange.reply.expect(Subscribe(0, "cam", "video", wishes).encode())
+            await run.whole_group(Group(0, 1).encode(), varint(2000), bytes(2000))
+            await exchange.reply.expect(SubscribeUpdate(replace(wishes, end_group=1)).encode())
+            consumer.update(end_group=0)
+            await exchange.reply.expect(SubscribeUpdate(replace(wishes, end_group=0)).encode())
             consumer.update(end_group=None)
-            wishes = Subscription(ordered=True, start_group=0, end_group=127)
-            await exchange.reply.expect(SubscribeUpdate(wishes).encode())
-
-    async def test_the_last_number_there_is_can_come(
-        self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(subscriber, "_TRACK_ROOM", 1000)
-        async with lite(memory_pair) as run:
-            exchange, consumer = await self.reliable(run)
-            await exchange.reply.expect(Subscribe(0, "cam", "video", Subscription(ordered=True)).encode())
-            await run.whole_group(Group(0, MAX_GROUP).encode(), varint(2000), bytes(2000))
-            await exchange.reply.expect(SubscribeUpdate(Subscription(ordered=True, end_group=MAX_GROUP)).encode())
-            assert await read_group(consumer) == (MAX_GROUP, bytes(2000))
+            await exchange.reply.expect(SubscribeUpdate(replace(wishes, end_group=1)).encode())
 
     async def test_a_slow_reader_holds_its_own_groups_back_and_loses_nothing(
         self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(subscriber, "_GROUPS_AHEAD", 4)
         monkeypatch.setattr(subscriber, "_GROUP_ROOM", 2000)
         monkeypatch.setattr(subscriber, "_TRACK_ROOM", 2000)
+        monkeypatch.setattr(subscriber, "_HOLD_ABOVE", 2000)
+        monkeypatch.setattr(subscriber, "_RESUME_BELOW", 1000)
         async with lite(memory_pair, window=1000) as run:
             exchange, consumer = await self.reliable(run, start_group=0)
-            wishes = Subscription(ordered=True, start_group=0, end_group=3)
+            wishes = Subscription(ordered=True, start_group=0)
             await exchange.reply.expect(Subscribe(0, "cam", "video", wishes).encode())
-            # Five times what there is room for.
+            # Twenty times what there is room for.
             groups = [Group(0, index).encode() + (varint(500) + bytes((index,)) * 500) * 20 for index in range(4)]
             writing = [asyncio.ensure_future(run.whole_group(group)) for group in groups]
             await idle()
             assert not any(task.done() for task in writing)
-            await exchange.reply.quiet()
             # Another track of the same session comes all the same.
             other = await asked_too(run)
             await run.whole_group(Group(1, 0).encode(), b"\x01a")
@@ -679,7 +699,6 @@ class TestReliable:
                 assert await read_group(consumer) == (index, bytes((index,)) * 10_000)
             async with within():
                 await asyncio.gather(*writing)
-            await exchange.reply.expect(SubscribeUpdate(replace(wishes, end_group=7)).encode())
 
     async def test_a_group_that_waits_for_room_can_still_be_reset(
         self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch

@@ -39,12 +39,18 @@ _RELIABLE_CACHE = Cache(max_bytes=1 << 30, max_age=float("inf"))
 """A reliable track is bounded by holding the peer back, so nothing unread may leave its cache."""
 
 _GROUP_ROOM = 1024 * 1024
-_TRACK_ROOM = 4 * 1024 * 1024
-"""Unread bytes of a reliable track: in the group that is being read, and in all the others."""
+"""Unread bytes of a reliable track in the group that is being read."""
 
-_GROUPS_AHEAD = 128
-"""How many groups of a reliable track the peer may send beyond the newest that came, while there is room.
-It is told so by the subscription's end group, which holds the others back."""
+_TRACK_ROOM = 16 * 1024 * 1024
+"""Unread bytes of a reliable track in its other groups. Beyond it they are left with the connection."""
+
+_HOLD_ABOVE = 4 * 1024 * 1024
+_RESUME_BELOW = 2 * 1024 * 1024
+"""Unread bytes of a reliable track at which the peer is asked to hold back further groups, by an end
+group, and at which it may go on. What is on its way until it has heard so has the rest of the room."""
+
+_WAITING_STREAMS = 128
+"""Groups of a reliable track that wait for room and do not count against those of other tracks."""
 
 _HEADER_SIZE = 64
 """Bytes that hold any group's header, and little more."""
@@ -168,7 +174,7 @@ class Subscriber:
             del self._subscriptions[subscription.id]
             await subscription.aclose()
             if subscription.reliable:
-                self._transport.allow_uni_streams(-_GROUPS_AHEAD)
+                self._transport.allow_uni_streams(-_WAITING_STREAMS)
             if not track.closed:
                 track.fail(MoqError(ErrorCode.CANCEL, f"track {track.name!r} is read by nobody"), discard=True)
 
@@ -184,8 +190,7 @@ class Subscriber:
             subscription.reliable = True
             track.cache = _RELIABLE_CACHE
             # So that groups which wait for room never keep those of other tracks from coming.
-            self._transport.allow_uni_streams(_GROUPS_AHEAD)
-            wishes = subscription.within_credit(wishes)
+            self._transport.allow_uni_streams(_WAITING_STREAMS)
         send.set_priority(CONTROL_PRIORITY)
         await send.write(Subscribe(subscription.id, subscription.path, track.name, wishes).encode())
         ending = asyncio.ensure_future(self._last_group(subscription, recv))
@@ -197,7 +202,7 @@ class Subscriber:
                     subscription.broadcast.remove_track(track)
                     break
                 if subscription.reliable:
-                    current = subscription.within_credit(current)
+                    current = subscription.within_room(current)
                 if current != wishes:
                     wishes = current
                     # A publisher that takes no updates any more is about to say how the track ends.
@@ -272,8 +277,6 @@ class Subscriber:
                         raise MoqError(ErrorCode.BOUNDS_EXCEEDED, f"group {decoder.group.sequence}")
                     group = subscription.track.create_group(decoder.group.sequence)
                     subscription.begin()
-                    if subscription.short_of_credit:
-                        subscription.track.demand.notify()
                     self._arrivals.begun(arrival, subscription.track, group)
                 if group is not None:
                     if not group.closed and decoder.buffered != charged:
@@ -290,6 +293,7 @@ class Subscriber:
                 if decoder.error is not None:
                     raise decoder.error
                 if subscription is not None and subscription.reliable and group is not None:
+                    subscription.hold_if_crowded()
                     self._full += 1
                     try:
                         await subscription.track.room(group, _GROUP_ROOM, _TRACK_ROOM)
@@ -366,7 +370,7 @@ class Subscriber:
 class _Receiving:
     """One subscription of ours, and how many of its groups are under way."""
 
-    __slots__ = ("_credit", "_idle", "broadcast", "id", "path", "reliable", "tasks", "track")
+    __slots__ = ("_held_after", "_idle", "broadcast", "id", "path", "reliable", "tasks", "track")
 
     def __init__(self, id: int, path: str, broadcast: BroadcastState, track: TrackState) -> None:
         self.id = id
@@ -375,39 +379,31 @@ class _Receiving:
         self.track = track
         self.reliable = False
         self.tasks: set[asyncio.Task[None]] = set()
-        self._credit: int | None = None
+        self._held_after: int | None = None
         self._idle = Signal()
 
-    # A reliable track's credit: the last group that the peer may send.
+    # A reliable track holds the peer back while its reader is slow.
 
-    @property
-    def short_of_credit(self) -> bool:
-        if not self.reliable:
-            return False
-        latest = self.track.latest
-        if self._credit is None or latest is None:
-            return latest is not None
-        return latest + _GROUPS_AHEAD // 2 >= self._credit
+    def hold_if_crowded(self) -> None:
+        """Asks the peer for no further groups once there is much to read."""
+        if self._held_after is None and self.track.crowded(_HOLD_ABOVE):
+            self._held_after = self.track.latest
+            self.track.demand.notify()
 
-    def within_credit(self, wishes: Subscription) -> Subscription:
-        """The wishes, with an end group that lets no more groups come than there is room for."""
-        latest = self.track.latest
-        if latest is None:
-            # Without a start nobody knows yet which group the latest is; then the first one tells.
-            if self._credit is None and wishes.start_group is not None:
-                self._credit = min(wishes.start_group + _GROUPS_AHEAD - 1, MAX_GROUP)
-        elif self.short_of_credit:
-            if not self.track.crowded(_TRACK_ROOM):
-                self._credit = min(latest + _GROUPS_AHEAD, MAX_GROUP)
-            elif self._credit is None:
-                self._credit = latest
-        ends = [end for end in (wishes.end_group, self._credit) if end is not None]
-        return replace(wishes, end_group=min(ends, default=None))
+    def within_room(self, wishes: Subscription) -> Subscription:
+        """The wishes, with an end group while the peer is held back."""
+        if self._held_after is None:
+            return wishes
+        if not self.track.crowded(_RESUME_BELOW):
+            self._held_after = None
+            return wishes
+        end = wishes.end_group
+        return replace(wishes, end_group=self._held_after if end is None else min(end, self._held_after))
 
     async def changed(self, *, beside: asyncio.Future[None]) -> None:
-        """Waits until the wishes may have changed, or the credit may rise, or ``beside`` is done."""
+        """Waits until the wishes may have changed, or there may be room again, or ``beside`` is done."""
         signals = [self.track.demand]
-        if self.short_of_credit:
+        if self._held_after is not None:
             signals.append(self.track.progress)
         changes = [signal.future() for signal in signals]
         try:

@@ -268,17 +268,21 @@ class TrackState:
             await self.progress.wait()
 
     def crowded(self, limit: int) -> bool:
-        """Whether over ``limit`` bytes are here, once the groups that every reader has passed are let go."""
-        # The latest stays, to tell what number comes next.
-        last = max(len(self.sequences) - 1, 0)
-        for sequence in self.sequences[: bisect_left(self.sequences, self._floor(), 0, last)]:
+        """Whether over ``limit`` bytes are unread; the groups that every reader has passed are let go."""
+        read = 0
+        for sequence in self.sequences[: bisect_left(self.sequences, self._floor())]:
             passed = self.groups[sequence]
-            if passed.closed and not self._awaited(passed):
-                self._take(passed)
-                if not passed.cursors:
-                    passed.clear()
+            if self._awaited(passed):
+                continue
+            if not passed.closed or sequence == self.latest:
+                # The latest stays, to tell what number comes next.
+                read += passed.cost - passed.backlog()
+                continue
+            self._take(passed)
+            if not passed.cursors:
+                passed.clear()
         self._trim_log()
-        return self.cost > limit
+        return self.cost - read > limit
 
     def _floor(self) -> int:
         return min((reader.floor for reader in list(self.readers)), default=0)
