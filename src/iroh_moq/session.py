@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any
 
@@ -105,7 +105,7 @@ class MoqSession:
         """What the connection has carried, and the state of its paths."""
         return self._lite.transport.stats()
 
-    def bandwidth(self) -> AsyncIterator[int | None]:
+    def bandwidth(self) -> AsyncGenerator[int | None, None]:
         """The peer's estimates of what it can send here, in bits per second, as they change.
 
         Raises (while iterating):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -729,7 +729,7 @@ class TestReliable:
 
 
 class TestProbe:
-    async def begun(self, run: Lite) -> tuple[Exchange, AsyncIterator[int | None], asyncio.Future[int | None]]:
+    async def begun(self, run: Lite) -> tuple[Exchange, AsyncGenerator[int | None, None], asyncio.Future[int | None]]:
         """A probe that has been asked for, its reports, and a call that waits for the first of them."""
         reports = run.session.probe()
         first = asyncio.ensure_future(_next(reports))
@@ -744,7 +744,7 @@ class TestProbe:
             await exchange.write(Probe(300).encode(), Probe(None).encode())
             assert await first == 300
             assert await anext(reports) is None
-            await cast(AsyncGenerator[int | None, None], reports).aclose()
+            await reports.aclose()
             assert await exchange.refused() == ErrorCode.CANCEL
             await run.still_answers()
 

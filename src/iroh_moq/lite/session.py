@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from ..aio import TaskScope
 from ..errors import SessionClosed, SessionError
@@ -71,6 +71,6 @@ class LiteSession:
             await asyncio.wait((self._supervisor,))
         return error
 
-    def probe(self) -> AsyncIterator[int | None]:
+    def probe(self) -> AsyncGenerator[int | None, None]:
         """The peer's reports of what the path carries towards us, in bits per second."""
         return self._subscriber.probe()

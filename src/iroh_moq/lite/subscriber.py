@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -335,7 +335,7 @@ class Subscriber:
 
     # PROBE
 
-    async def probe(self) -> AsyncIterator[int | None]:
+    async def probe(self) -> AsyncGenerator[int | None, None]:
         """Asks the publisher what the path carries, in bits per second, and yields its reports."""
         try:
             send, recv = await self._transport.open_bi()

@@ -1,0 +1,60 @@
+"""What the README shows does what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import re
+import sys
+import textwrap
+from asyncio.subprocess import PIPE, STDOUT
+from pathlib import Path
+from typing import Any
+
+from iroh import EndpointAddr
+
+import iroh_moq
+from tests.conftest import within
+from tests.endpoints import PATIENCE, bare_endpoint, bound
+from tests.examples.programs import interruptible
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+PROGRAM, BESIDE_AN_ENDPOINT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+async def test_the_program_at_a_prompt() -> None:
+    """Pasted line by line, as a newcomer does it."""
+    with interruptible():
+        prompt = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-i", "-q"), stdin=PIPE, stdout=PIPE, stderr=STDOUT
+        )
+    try:
+        async with within(PATIENCE):
+            output, _ = await prompt.communicate(PROGRAM.encode() + b"\n")
+    finally:
+        if prompt.returncode is None:
+            prompt.kill()
+            await prompt.wait()
+    text = output.decode()
+    assert "Error" not in text, text
+    assert "0 b'a key frame'\n0 b'what has changed since'\n" in text
+
+
+async def test_beside_an_endpoint_of_ones_own() -> None:
+    source = "async def program(endpoint, friends):\n" + textwrap.indent(BESIDE_AN_ENDPOINT, "    ")
+    names: dict[str, Any] = dict(vars(iroh_moq))
+    exec(f"{source}        return moq, router, session\n", names)
+    async with bare_endpoint() as endpoint, bound() as friend, within(PATIENCE):
+        program = asyncio.ensure_future(names["program"](endpoint, {str(friend.id())}))
+        session = await friend.connect(EndpointAddr(endpoint.id(), None, endpoint.bound_sockets()))
+        moq, router, incoming = await program
+        assert incoming.remote_id() == friend.id()
+        await moq.shutdown()
+        await router.shutdown()
+        assert (await session.closed()).code == 0
+
+
+def test_the_errors_are_all_there() -> None:
+    table = README[README.index("## Errors") : README.index("## Development")]
+    for name in re.findall(r"`([A-Z]\w+)`", table):
+        assert hasattr(iroh_moq, name) or hasattr(builtins, name), name
