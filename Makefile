@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test style types tests clean
+.PHONY: demo test style types tests bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -19,8 +19,11 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.dev
-	$(BIN)/python -X dev -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -X dev -m pytest -n auto --cov --cov-report=term $(ARGS)
 	$(BIN)/coverage report --include='*/iroh_moq/lite/*,*/iroh_moq/model/*' --fail-under=95
+
+bench: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
@@ -35,6 +38,11 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml
 $(VENV)/.dev: $(VENV)/.installed requirements-dev.txt
 	@echo "Setting up (once): installing the tools of the tests into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed requirements-bench.txt
+	@echo "Setting up (once): installing the benchmarks' rivals and plots into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	@touch $@
 
 clean:
