@@ -68,24 +68,33 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         Failure: the command failed.
         SystemExit: it was interrupted.
     """
+    signals: list[signal.Signals] = []
     try:
-        asyncio.run(_until_terminated(main))
+        asyncio.run(_until_signalled(main, signals))
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
     except asyncio.CancelledError:
-        sys.exit(Exit.TERMINATED)
+        sys.exit(128 + signals[0] if signals else Exit.INTERRUPTED)
     except BaseExceptionGroup as group:
         raise _failure(_first(group)) from group
     except (Error, OSError) as error:
         raise _failure(error) from error
 
 
-async def _until_terminated(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    task = asyncio.current_task()
+async def _until_signalled(main: Callable[[], Coroutine[Any, Any, None]], signals: list[signal.Signals]) -> None:
+    """Runs a command, and cancels it at each signal: the second time, also what it does about the first."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
-    # Where a platform has no signal handlers in its loop, SIGTERM ends the process as it always did.
-    with contextlib.suppress(NotImplementedError):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def cancel(number: signal.Signals) -> None:
+        signals.append(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Where a loop has no signal handlers, they do what they always do. Where it has, an interrupt comes
+        # between two of its callbacks, and not in the middle of one that the iroh library has called.
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, cancel, number)
     await main()
 
 
