@@ -80,7 +80,7 @@ class Writer:
             await self.stream.write(b"".join(parts))
 
     async def finish(self) -> None:
-        await self.stream.finish()
+        self.stream.finish()
 
     def reset(self, code: int) -> None:
         self.stream.reset(code)
@@ -181,7 +181,7 @@ class Lite:
     async def whole_group(self, *parts: bytes) -> Writer:
         """The same, and ended."""
         writer = await self.group(*parts)
-        await writer.finish()
+        writer.finish()
         return writer
 
     async def still_answers(self) -> None:

@@ -27,11 +27,11 @@ async def soon(awaitable: Awaitable[T]) -> T:
 
 
 async def read_all(stream: RecvStream) -> bytes:
-    data = b""
+    data = bytearray()
     async with within(PATIENCE):
         while more := await stream.read():
             data += more
-    return data
+    return bytes(data)
 
 
 async def read(stream: RecvStream, size: int) -> bytes:
@@ -86,11 +86,11 @@ class Contract:
             await send.write(bytearray(b"ab"))
             await send.write(memoryview(b"cd"))
             await send.write(b"")
-            await send.finish()
+            send.finish()
             assert await read_all(there) == b"abcd"
             assert await there.read() == b""
             await back.write(b"reply")
-            await back.finish()
+            back.finish()
             assert await read_all(recv) == b"reply"
 
     async def test_megabytes_arrive_as_they_are(self) -> None:
@@ -100,7 +100,7 @@ class Contract:
 
             async def write() -> None:
                 await send.write(data)
-                await send.finish()
+                send.finish()
 
             writing = asyncio.ensure_future(write())
             assert await read_all(recv) == data
@@ -118,7 +118,7 @@ class Contract:
             for index in range(50):
                 send = await soon(pair[0].open_uni())
                 await send.write(bytes((index,)))
-                await send.finish()
+                send.finish()
             assert [await read_all(await soon(pair[1].accept_uni())) for _ in range(50)] == [
                 bytes((index,)) for index in range(50)
             ]
@@ -167,7 +167,7 @@ class Contract:
         async with self.pair() as pair:
             send, recv = await uni(pair)
             await send.write(b"abc")
-            await send.finish()
+            send.finish()
             waiting = asyncio.ensure_future(send.acknowledged())
             assert await read_all(recv) == b"abc"
             await soon(waiting)
@@ -177,7 +177,7 @@ class Contract:
     async def test_a_stop_is_the_answer_where_nothing_is_acknowledged(self) -> None:
         async with self.pair() as pair:
             send, recv = await uni(pair)
-            waiting = asyncio.ensure_future(send.acknowledged())
+            waiting = send.acknowledged()
             await asyncio.sleep(0)
             recv.stop(77)
             with pytest.raises(StreamStopped) as caught:
@@ -193,7 +193,7 @@ class Contract:
             async def write() -> None:
                 for byte in sent:
                     await send.write(bytes((byte,)))
-                await send.finish()
+                send.finish()
 
             writing = asyncio.ensure_future(write())
             async with within(PATIENCE):
@@ -245,7 +245,7 @@ class Contract:
             sent = [await soon(pair[0].open_uni()) for _ in range(30)]
             for send in sent:
                 await send.write(b"x")
-                await send.finish()
+                send.finish()
             for send in sent:
                 await soon(send.acknowledged())
             await soon(pair[1].uni_settled())

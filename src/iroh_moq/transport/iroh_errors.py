@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-from iroh import IrohError
-
 from ..errors import SessionError
 from . import codes
 from .base import ConnectionLost, StreamReset, StreamStopped, TransportError
@@ -26,14 +24,13 @@ _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0"}
 _LONG = 200
 
 
-def transport_error(error: IrohError, closed: SessionError | None) -> TransportError:
+def transport_error(text: str, closed: SessionError | None) -> TransportError:
     """What a failed call on a stream or connection means.
 
     Args:
-        error: what the package raised.
+        text: what the library says of it.
         closed: why the connection ended, if it is known to have.
     """
-    text = error.message()
     if match := _RESET.search(text):
         return StreamReset(codes.from_wire(int(match[1])))
     if match := _STOPPED.search(text):
