@@ -16,7 +16,7 @@ from .errors import InvalidArgument, InvalidType, SessionClosed, SessionError
 from .lite import ALPN, LiteSession
 from .model import BroadcastConsumer, OriginConsumer, OriginProducer, normalize_path
 from .transport import Transport, TransportStats
-from .transport.iroh import IrohTransport, iroh_transport
+from .transport.iroh import iroh_transport
 
 __all__ = ["REJECTED", "IncomingSession", "IncomingSessionStream", "MoqSession"]
 

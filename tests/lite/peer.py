@@ -181,7 +181,7 @@ class Lite:
     async def whole_group(self, *parts: bytes) -> Writer:
         """The same, and ended."""
         writer = await self.group(*parts)
-        writer.finish()
+        await writer.finish()
         return writer
 
     async def still_answers(self) -> None:

@@ -28,7 +28,7 @@ def varint(value: int) -> bytes:
     return (value | 0xC000000000000000).to_bytes(8, "big")
 
 
-def peek_varint(data: bytes | bytearray, start: int) -> tuple[int, int] | None:
+def peek_varint(data: bytes | bytearray | memoryview, start: int) -> tuple[int, int] | None:
     """The number at ``start`` and where it ends, or None if it is not all there."""
     if start >= len(data):
         return None

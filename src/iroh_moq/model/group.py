@@ -54,6 +54,7 @@ class GroupState:
         "created",
         "cursors",
         "early",
+        "encoded",
         "error",
         "finished",
         "frames",
@@ -86,6 +87,9 @@ class GroupState:
         self.created = time.monotonic()
         self.superseded: float | None = None
         """When a newer group appeared; a group's age counts from here."""
+        self.encoded: tuple[int, int, bytes] | None = None
+        """Room for whoever sends the group to several peers: some of its frames (the index of the first, and
+        how many) in the form in which they travel."""
         self.early = False
         """Whether an older group may still be on its way (see `TrackState.settle`)."""
         self.changed = Signal()
@@ -106,6 +110,14 @@ class GroupState:
         self.on_cost(self, len(frame) + FRAME_OVERHEAD)
         self.changed.notify()
 
+    def extend(self, frames: list[bytes]) -> None:
+        """Writes several frames, as far as the cache keeps the group."""
+        size = sum(map(len, frames))
+        self.frames += frames
+        self.size += size
+        self.on_cost(self, size + FRAME_OVERHEAD * len(frames))
+        self.changed.notify()
+
     def finish(self) -> None:
         if not self.closed:
             self.finished = True
@@ -121,6 +133,7 @@ class GroupState:
             self.progress.notify()
 
     def clear(self) -> None:
+        self.encoded = None
         self.trimmed += len(self.frames)
         self.frames.clear()
         self.on_cost(self, GROUP_OVERHEAD - self.cost)
@@ -339,24 +352,37 @@ class GroupConsumer:
 
         So a producer that waits for its slowest reader waits for what is on its way, too.
         """
+        while (frames := self.hold_nowait(limit)) is None:
+            await self._state.changed.wait()
+        return frames
+
+    def hold_nowait(self, limit: int) -> list[bytes] | None:
+        """As :meth:`hold_frames`, or None where it would have to wait."""
         if self._returned:
             returned, self._returned = self._returned, []
             return returned
         state, cursor = self._state, self._cursor
-        while True:
-            offset = cursor.index - state.trimmed
-            if 0 <= offset < len(state.frames):
-                frames = state.frames
-                end, size = offset + 1, len(frames[offset])
-                while end < len(frames) and size < limit:
-                    size += len(frames[end])
-                    end += 1
-                cursor.index += end - offset
-                cursor.held, cursor.holding = size, True
-                return frames[offset:end]
-            if self._at_end(offset):
-                return []
-            await state.changed.wait()
+        frames = state.frames
+        offset = cursor.index - state.trimmed
+        if 0 <= offset < len(frames):
+            end, size = offset + 1, len(frames[offset])
+            while end < len(frames) and size < limit:
+                size += len(frames[end])
+                end += 1
+            cursor.index += end - offset
+            cursor.held, cursor.holding = size, True
+            return frames[offset:end]
+        return [] if self._at_end(offset) else None
+
+    @property
+    def position(self) -> int:
+        """How many frames were read or passed."""
+        return self._cursor.index
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the group is complete and all of it was read."""
+        return self._state.complete_for(self._cursor)
 
     def release(self) -> None:
         """Says that the reader is done with the frames it holds."""

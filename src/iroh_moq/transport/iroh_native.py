@@ -24,12 +24,12 @@ _drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary(
 
 def driver_of(loop: asyncio.AbstractEventLoop, module: ModuleType) -> _driver.Driver:
     """The one driver of a loop, which lives as long as that."""
-    found = _drivers.get(loop)
-    if found is None:
-        _drivers[loop] = found = module.Driver(loop)
+    driver: _driver.Driver | None = _drivers.get(loop)
+    if driver is None:
+        _drivers[loop] = driver = module.Driver(loop)
         SendStream.register(module.SendStream)
         RecvStream.register(module.RecvStream)
-    return found
+    return driver
 
 
 class NativeTransport(IrohTransport):
@@ -78,7 +78,8 @@ class NativeTransport(IrohTransport):
 
     async def uni_settled(self) -> None:
         # A stream that has arrived has woken the pending accept before anything that came after it.
-        while not self._native.accept_is_idle and self._close_error is None:
+        # Until that waits again, somebody is at work on what has come.
+        while not self._native.accept_is_idle and self._close_error is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     def send_datagram(self, data: Buffer) -> None:
