@@ -11,7 +11,7 @@ import pytest
 from iroh_moq.aio import Signal
 from iroh_moq.errors import ErrorCode, InvalidArgument, InvalidType, MoqError, SessionClosed, SessionError
 from iroh_moq.model import MAX_FRAME_SIZE, Cache, GroupConsumer, GroupProducer, TrackConsumer
-from iroh_moq.model.group import wake_from_anywhere
+
 from tests.conftest import idle
 from tests.model.tools import BAD_CODES, cancel, fails, new_track, soon, waiting, write_group
 
@@ -221,7 +221,7 @@ class TestThrownAway:
         loop = asyncio.new_event_loop()
         waiter = loop.run_until_complete(wait())
         loop.close()
-        wake_from_anywhere(signal)
+        signal.notify_threadsafe()
         assert not waiter.done()
 
 

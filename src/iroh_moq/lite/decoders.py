@@ -234,15 +234,19 @@ class GroupDecoder:
         """Takes more of the stream and returns the frames that became whole."""
         if self.error is not None:
             return []
-        if self._header is not None:
-            headers = self._header.feed(bytes(data))
-            self.error = self._header.error
-            if not headers:
-                return []
-            self.group = headers[0]
-            data, self._header = self._header.rest(), None
-        frames: list[bytes] = []
         position = 0
+        if self._header is not None:
+            if (header := _whole_header(data)) is not None and not self._header.buffered:
+                self.group, position = header
+            else:
+                headers = self._header.feed(bytes(data))
+                self.error = self._header.error
+                if not headers:
+                    return []
+                self.group = headers[0]
+                data = self._header.rest()
+            self._header = None
+        frames: list[bytes] = []
         if self._missing:
             part = data[: self._missing]
             self._gather(part)
@@ -326,6 +330,16 @@ class GroupDecoder:
             )
         elif self._rest:
             self.error = MoqError(ErrorCode.WRONG_SIZE, "the stream ended inside a frame's size")
+
+
+def _whole_header(data: Received) -> tuple[Group, int] | None:
+    """The header that nearly every stream begins with: short, and all in one piece; and where it ends."""
+    if len(data) > 64 and data[0] == UniType.GROUP and data[1] < 0x20:
+        subscribe = peek_varint(data, 2)
+        sequence = peek_varint(data, subscribe[1]) if subscribe else None
+        if subscribe and sequence and sequence[1] == 2 + data[1]:
+            return Group(subscribe[0], sequence[0]), sequence[1]
+    return None
 
 
 class _GroupHeaderDecoder(_Decoder[Group]):

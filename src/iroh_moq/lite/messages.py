@@ -199,7 +199,9 @@ class Group:
     sequence: int
 
     def encode(self) -> bytes:
-        return varint(UniType.GROUP) + message(varint(self.subscribe), varint(self.sequence))
+        subscribe, sequence = varint(self.subscribe), varint(self.sequence)
+        # One byte holds the length of two numbers.
+        return b"%c%c%b%b" % (UniType.GROUP, len(subscribe) + len(sequence), subscribe, sequence)
 
     @classmethod
     def decode(cls, data: bytes) -> Group:

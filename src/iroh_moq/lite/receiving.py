@@ -277,7 +277,7 @@ class _GroupReceiver:
                 return True
         if decoder.buffered != self._charged and not group.closed:
             # A frame counts from its first byte, or many that never end were bounded by nothing.
-            group.on_cost(group, decoder.buffered - self._charged)
+            group.charge(decoder.buffered - self._charged)
             self._charged = decoder.buffered
         if frames and not group.closed:
             group.extend(frames)

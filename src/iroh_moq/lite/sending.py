@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from ..aio import TaskScope
 from ..errors import Error, ErrorCode, MoqError
@@ -122,10 +122,7 @@ class GroupSender:
         self._group.close()
         self._stream.finish()
         # The track's end is told only after all its groups have arrived (see the subscriber).
-        self._stream.acknowledged().add_done_callback(self._acknowledged)
-
-    def _acknowledged(self, _: asyncio.Future[None]) -> None:
-        self._done(self)
+        self._stream.when_over(partial(self._done, self))
 
     def _failed(self, error: Error) -> None:
         if not isinstance(error, ConnectionLost):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from copy import copy
 from types import TracebackType
+from typing import Protocol
 
 from ..aio import Signal
 from ..errors import Error, ErrorCode, InvalidType, MoqError
 from .checks import check_code, check_int
+from .unread import Unread
 
 __all__ = [
     "FRAME_OVERHEAD",
@@ -24,7 +25,6 @@ __all__ = [
     "GroupProducer",
     "GroupState",
     "check_frame",
-    "wake_from_anywhere",
 ]
 
 MAX_FRAME_SIZE = 32 * 1024 * 1024
@@ -38,6 +38,22 @@ _CLOSED = -1
 """The index of a reader that wants no more: no frame is there, so every read looks for the reason."""
 
 
+class Owner(Protocol):
+    """What a group needs of its track."""
+
+    progress: Signal
+    unread: Unread
+
+    def add_cost(self, group: GroupState, cost: int) -> None:
+        """Counts bytes against the cache."""
+
+    def awaited(self, group: GroupState) -> bool:
+        """Whether a reader has yet to come to the group."""
+
+    def backlog_through(self, group: GroupState) -> int:
+        """Bytes that slow readers have not read, in this group and those before it."""
+
+
 class GroupState:
     """What a group's producer and consumers share.
 
@@ -47,8 +63,6 @@ class GroupState:
 
     __slots__ = (
         "arrival",
-        "awaited",
-        "backlog_through",
         "changed",
         "cost",
         "created",
@@ -58,22 +72,20 @@ class GroupState:
         "error",
         "finished",
         "frames",
-        "on_cost",
+        "owner",
         "progress",
         "sequence",
         "size",
         "superseded",
         "trimmed",
+        "unread",
     )
 
     def __init__(
         self,
         sequence: int,
         arrival: int,
-        progress: Signal,
-        on_cost: Callable[[GroupState, int], None],
-        awaited: Callable[[GroupState], bool],
-        backlog_through: Callable[[GroupState], int],
+        owner: Owner,
     ) -> None:
         self.sequence = sequence
         self.arrival = arrival
@@ -93,21 +105,26 @@ class GroupState:
         self.early = False
         """Whether an older group may still be on its way (see `TrackState.settle`)."""
         self.changed = Signal()
-        self.progress = progress
+        self.owner = owner
+        self.progress = owner.progress
         """Some reader of the track has moved on; one signal for all of the track's groups."""
         self.cursors: set[Cursor] = set()
-        self.on_cost = on_cost
-        self.awaited = awaited
-        self.backlog_through = backlog_through
+        self.unread = 0
+        """The backlog as `Unread` has counted it last."""
 
     @property
     def closed(self) -> bool:
         return self.finished or self.error is not None
 
+    def charge(self, cost: int) -> None:
+        """Counts bytes, or fewer of them, against the cache."""
+        self.owner.add_cost(self, cost)
+
     def write(self, frame: bytes) -> None:
         self.frames.append(frame)
         self.size += len(frame)
-        self.on_cost(self, len(frame) + FRAME_OVERHEAD)
+        self.owner.unread.changed(self)
+        self.charge(len(frame) + FRAME_OVERHEAD)
         self.changed.notify()
 
     def extend(self, frames: list[bytes]) -> None:
@@ -115,7 +132,8 @@ class GroupState:
         size = sum(map(len, frames))
         self.frames += frames
         self.size += size
-        self.on_cost(self, size + FRAME_OVERHEAD * len(frames))
+        self.owner.unread.changed(self)
+        self.charge(size + FRAME_OVERHEAD * len(frames))
         self.changed.notify()
 
     def finish(self) -> None:
@@ -130,13 +148,18 @@ class GroupState:
         if not self.closed or discard:
             self.error = self.error or error
             self.changed.notify()
-            self.progress.notify()
+            self.moved()
+
+    def moved(self) -> None:
+        """A reader has read on, or will not."""
+        self.owner.unread.changed(self)
+        self.progress.notify()
 
     def clear(self) -> None:
         self.encoded = None
         self.trimmed += len(self.frames)
         self.frames.clear()
-        self.on_cost(self, GROUP_OVERHEAD - self.cost)
+        self.charge(GROUP_OVERHEAD - self.cost)
 
     def trim(self, amount: int) -> None:
         """Drops the oldest frames, at least ``amount`` bytes of them but never the newest."""
@@ -147,7 +170,7 @@ class GroupState:
         if count:
             del self.frames[:count]
             self.trimmed += count
-            self.on_cost(self, -freed)
+            self.charge(-freed)
 
     def trim_read(self, amount: int) -> None:
         """Drops the frames that every reader has passed, once they are at least ``amount`` bytes."""
@@ -157,7 +180,7 @@ class GroupState:
             if freed >= amount:
                 del self.frames[:passed]
                 self.trimmed += passed
-                self.on_cost(self, -freed)
+                self.charge(-freed)
 
     def complete_for(self, cursor: Cursor) -> bool:
         """Whether the reader has been given the whole group."""
@@ -173,19 +196,19 @@ class GroupState:
         if self.error is not None and not self.frames:
             # What was thrown away is not there to be read.
             return 0
-        if self.awaited(self):
+        if self.owner.awaited(self):
             return self.size
         return max((self.size - cursor.read for cursor in list(self.cursors)), default=0)
 
     def idle(self) -> bool:
         """Whether every reader has read everything there is, whatever its size."""
-        if self.awaited(self):
+        if self.owner.awaited(self):
             return False
         end = self.trimmed + len(self.frames)
         return all(cursor.index >= end and not cursor.holding for cursor in list(self.cursors))
 
     async def drained(self, limit: int) -> None:
-        while self.error is None and (self.backlog_through(self) > limit or (limit == 0 and not self.idle())):
+        while self.error is None and (self.owner.backlog_through(self) > limit or (limit == 0 and not self.idle())):
             await self.progress.wait()
 
 
@@ -292,8 +315,8 @@ class GroupProducer:
         state = self._state
         if not state.closed:
             state.error = MoqError(ErrorCode.DROPPED, f"group {state.sequence} was thrown away; call finish() on it")
-            wake_from_anywhere(state.changed)
-            wake_from_anywhere(state.progress)
+            state.changed.notify_threadsafe()
+            state.progress.notify_threadsafe()
 
 
 class GroupConsumer:
@@ -329,8 +352,7 @@ class GroupConsumer:
                 frame = state.frames[offset]
                 cursor.index += 1
                 cursor.read += len(frame)
-                if state.progress.waited:
-                    state.progress.notify()
+                state.moved()
                 return frame
             if self._at_end(offset):
                 return None
@@ -390,7 +412,7 @@ class GroupConsumer:
         if cursor.holding:
             cursor.read += cursor.held
             cursor.held, cursor.holding = 0, False
-            self._state.progress.notify()
+            self._state.moved()
 
     def _at_end(self, offset: int) -> bool:
         """Whether the group is complete and read; raises if it cannot be read on."""
@@ -405,7 +427,7 @@ class GroupConsumer:
         if offset < 0:
             # It can never read on, so nobody need wait for it.
             state.cursors.discard(self._cursor)
-            state.progress.notify()
+            state.moved()
             raise MoqError(ErrorCode.LAGGED, f"group {state.sequence} outgrew the cache before it was read")
         return False
 
@@ -435,7 +457,7 @@ class GroupConsumer:
         self._returned.clear()
         self._state.cursors.discard(self._cursor)
         self._state.changed.notify()
-        self._state.progress.notify()
+        self._state.moved()
 
     def __aiter__(self) -> GroupConsumer:
         return self
@@ -447,19 +469,12 @@ class GroupConsumer:
         return frame
 
     def __del__(self) -> None:
+        if self._cursor.index == _CLOSED:
+            return
         state = self._state
         state.cursors.discard(self._cursor)
-        if state.progress.waited:
-            wake_from_anywhere(state.progress)
-
-
-def wake_from_anywhere(signal: Signal) -> None:
-    """Wakes a signal's waiters from a finalizer, which may run on any thread or after the loop."""
-    for waiter in list(signal._waiters):
-        loop = waiter.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(signal.notify)
-            return
+        state.owner.unread.changed(state)
+        state.progress.notify_threadsafe()
 
 
 def check_frame(data: bytes | bytearray | memoryview) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from copy import copy
 from dataclasses import replace
 from heapq import heappop, heappush
@@ -22,8 +22,9 @@ from ..aio import Signal
 from ..errors import Error, ErrorCode, MoqError
 from .cache import DEFAULT_CACHE, Cache
 from .checks import check_code
-from .group import GroupConsumer, GroupProducer, GroupState, check_frame, wake_from_anywhere
+from .group import GroupConsumer, GroupProducer, GroupState, check_frame
 from .subscription import Subscription, check_sequence, combine
+from .unread import Unread
 
 __all__ = ["Reader", "TrackConsumer", "TrackProducer", "TrackState"]
 
@@ -99,7 +100,6 @@ class TrackState:
         "changed",
         "cost",
         "demand",
-        "drained_below",
         "dropped_through",
         "error",
         "finished",
@@ -110,6 +110,7 @@ class TrackState:
         "progress",
         "readers",
         "sequences",
+        "unread",
     )
 
     def __init__(self, name: str, priority: int = 0, cache: Cache = DEFAULT_CACHE) -> None:
@@ -125,9 +126,8 @@ class TrackState:
         """How many groups have ever come."""
         self.dropped_through = -1
         """The highest sequence that has left the cache."""
-        self.drained_below = 0
-        """No group before this one is of interest to those who wait for slow readers."""
         self.readers: set[Reader] = set()
+        self.unread = Unread()
         self.finished = False
         self.error: Error | None = None
         self.changed = Signal()
@@ -157,7 +157,7 @@ class TrackState:
             raise self.not_writable()
         if sequence in self.groups:
             raise MoqError(ErrorCode.DUPLICATE, f"track {self.name!r} has a group {sequence} already")
-        group = GroupState(sequence, self.arrivals, self.progress, self._add_cost, self._awaited, self._backlog_through)
+        group = GroupState(sequence, self.arrivals, self)
         self.arrivals += 1
         newest = self.latest
         if newest is None or sequence > newest:
@@ -169,7 +169,6 @@ class TrackState:
             group.superseded = group.created
         self.groups[sequence] = group
         self.log.append(group)
-        self.drained_below = min(self.drained_below, sequence)
         self.cost += group.cost
         self._evict(group.created)
         self.changed.notify()
@@ -202,6 +201,7 @@ class TrackState:
             self.groups.clear()
             self.sequences.clear()
             self.cost = 0
+            self.unread.all_changed()
             self._trim_log()
         self.changed.notify()
         self.demand.notify()
@@ -213,7 +213,7 @@ class TrackState:
 
     # The cache
 
-    def _add_cost(self, group: GroupState, cost: int) -> None:
+    def add_cost(self, group: GroupState, cost: int) -> None:
         group.cost += cost
         if self.groups.get(group.sequence) is group:
             self.cost += cost
@@ -239,6 +239,7 @@ class TrackState:
         del self.groups[group.sequence]
         del self.sequences[bisect_left(self.sequences, group.sequence)]
         self.cost -= group.cost
+        self.unread.removed(group)
 
     def _drop(self, group: GroupState, error: MoqError) -> None:
         self._take(group)
@@ -272,7 +273,7 @@ class TrackState:
         read = 0
         for sequence in self.sequences[: bisect_left(self.sequences, self._floor())]:
             passed = self.groups[sequence]
-            if self._awaited(passed):
+            if self.awaited(passed):
                 continue
             if not passed.closed or sequence == self.latest:
                 # The latest stays, to tell what number comes next.
@@ -299,6 +300,10 @@ class TrackState:
 
     def _log_index(self, reader: Reader) -> int:
         """Where in the log the groups begin that a reader by arrival has not been given."""
+        # Every arrival is in the log but those it has been trimmed of, so this is where it is, or after it.
+        index = len(self.log) - (self.arrivals - reader.arrival)
+        if 0 <= index < len(self.log) and self.log[index].arrival == reader.arrival:
+            return index
         return bisect_left(self.log, reader.arrival, key=attrgetter("arrival"))
 
     # Reading
@@ -313,7 +318,7 @@ class TrackState:
             reader.arrival = latest.arrival
         else:
             reader.arrival = self.arrivals
-        self.drained_below = min(self.drained_below, reader.start)
+        self.unread.all_changed()
         self.readers.add(reader)
         self.demand.notify()
         return reader
@@ -321,27 +326,20 @@ class TrackState:
     def detach(self, reader: Reader) -> None:
         if reader in self.readers:
             self.readers.discard(reader)
+            self.unread.all_changed()
             self.demand.notify()
             self.progress.notify()
 
-    def _awaited(self, group: GroupState) -> bool:
+    def awaited(self, group: GroupState) -> bool:
         if self.groups.get(group.sequence) is not group:
             return False
         return any(reader.awaits(group) for reader in list(self.readers))
 
-    def _backlog_through(self, group: GroupState) -> int:
+    def backlog_through(self, group: GroupState) -> int:
         """Bytes that slow readers have not read, in this group and those before it."""
-        total, done_with = 0, True
-        for sequence in self.sequences[bisect_left(self.sequences, self.drained_below) :]:
-            if sequence > group.sequence:
-                break
-            earlier = self.groups[sequence]
-            unread = earlier.backlog()
-            done_with = done_with and unread == 0 and earlier.closed
-            if done_with:
-                self.drained_below = sequence + 1
-            total += unread
-        return total
+        total = self.unread.total(self.groups)
+        later = self.sequences[bisect_right(self.sequences, group.sequence) :]
+        return total - sum(self.groups[sequence].unread for sequence in later)
 
     def next_in_order(self, reader: Reader) -> tuple[GroupState | None, float | None]:
         """The next group by sequence, or None and how many seconds until it is worth another look."""
@@ -353,7 +351,7 @@ class TrackState:
                 break
             if self._passed(group, wishes.max_latency):
                 reader.floor = group.sequence + 1
-                self.progress.notify()
+                group.moved()
                 index += 1
                 continue
             if group.early and group.sequence != reader.floor:
@@ -367,7 +365,7 @@ class TrackState:
                 # So that neither order gives a group which the other has passed.
                 reader.start = reader.floor
             # To come to a group without frames is all that its producer can wait for.
-            self.progress.notify()
+            group.moved()
             return group, None
         return None, None
 
@@ -379,14 +377,15 @@ class TrackState:
                 continue
             if wishes.end_group is not None and group.sequence > wishes.end_group:
                 reader.hold(group)
+                group.moved()
                 if len(reader.aside) > 2 * len(self.groups) + 64:
                     reader.forget_aside(self.groups)
                 continue
             if self._passed(group, wishes.max_latency):
                 self.dropped_through = max(self.dropped_through, group.sequence)
-                self.progress.notify()
+                group.moved()
                 continue
-            self.progress.notify()
+            group.moved()
             return group
         return None
 
@@ -651,7 +650,7 @@ class TrackConsumer:
             self._reader.floor = max(self._reader.floor, start)
         self._reader.release()
         # Groups that were held back may be wanted now.
-        self._state.drained_below = min(self._state.drained_below, self._reader.start)
+        self._state.unread.all_changed()
         self._state.changed.notify()
         self._state.demand.notify()
         self._state.progress.notify()
@@ -692,5 +691,6 @@ class TrackConsumer:
         if not getattr(self, "_closed", True):
             state = self._state
             state.readers.discard(self._reader)
-            wake_from_anywhere(state.demand)
-            wake_from_anywhere(state.progress)
+            state.unread.all_changed()
+            state.demand.notify_threadsafe()
+            state.progress.notify_threadsafe()

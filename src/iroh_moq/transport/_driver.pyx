@@ -446,12 +446,12 @@ cdef class Op:
 
 
 cdef class Stopped(Op):
-    """What becomes of a finished stream, for the future of whoever waits."""
+    """What becomes of a finished stream, for the future of whoever waits, or a call."""
     cdef Connection connection
+    cdef object call
 
     cdef int completed(self) except -1:
         cdef rust_buffer buffer
-        waiter, self.waiter = self.waiter, None
         error = None
         self.complete = False
         if self.failure is not None:
@@ -461,23 +461,28 @@ cdef class Stopped(Op):
             if buffer.data[0]:
                 error = self.connection.to_stopped(get_u64(buffer.data + 1))
             release(buffer)
-        if not waiter.done():
+        return self.settle(error)
+
+    cdef int settle(self, object error) except -1:
+        waiter, self.waiter = self.waiter, None
+        call, self.call = self.call, None
+        if waiter is not None and not waiter.done():
             if error is None:
                 waiter.set_result(None)
             else:
                 waiter.set_exception(error)
                 # Whoever still wants to know can ask; nobody may.
                 waiter.exception()
+        if call is not None:
+            call()
         return 0
 
     cdef int abandon(self) except -1:
         """This side has reset the stream."""
         waiter, self.waiter = self.waiter, None
         self.give_up()
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(self.connection.abandoned())
-            waiter.exception()
-        return 0
+        self.waiter = waiter
+        return self.settle(self.connection.abandoned())
 
 
 cdef class Driver:
@@ -774,18 +779,25 @@ cdef class SendStream:
             connection.detach(lib.finish(connection.clone(lib.clone_send, self.handle)))
 
     def acknowledged(self):
+        future = self.connection.driver.new_future()
+        self.await_fate(future, None)
+        return future
+
+    def when_over(self, call):
+        self.await_fate(None, call)
+
+    cdef int await_fate(self, object future, object call) except -1:
         cdef Connection connection = self.connection
-        cdef Stopped fate
-        future = connection.driver.new_future()
-        if self.over:
-            future.set_exception(connection.abandoned())
-            return future
-        fate = self.fate = Stopped.__new__(Stopped, connection.driver, RETURNS_BUFFER)
+        cdef Stopped fate = Stopped.__new__(Stopped, connection.driver, RETURNS_BUFFER)
         fate.connection = connection
         fate.waiter = future
+        fate.call = call
+        if self.over:
+            return fate.settle(connection.abandoned())
+        self.fate = fate
         if fate.start(lib.stopped(connection.clone(lib.clone_send, self.handle))):
             fate.completed()
-        return future
+        return 0
 
     def reset(self, uint64_t code):
         cdef Connection connection = self.connection

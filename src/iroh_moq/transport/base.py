@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +162,10 @@ class SendStream(ABC):
             StreamStopped: the peer stopped the stream instead, or this side has reset it.
             ConnectionLost: the connection is over.
         """
+
+    def when_over(self, call: Callable[[], object]) -> None:
+        """After :meth:`finish`: calls something once the peer has received everything, or never will."""
+        self.acknowledged().add_done_callback(lambda _: call())
 
     @abstractmethod
     def reset(self, code: int) -> None:
