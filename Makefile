@@ -4,12 +4,12 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test style types tests clean
+.PHONY: demo test style types tests tests-without-driver clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
 
-test: style types tests
+test: style types tests tests-without-driver
 
 style: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -22,12 +22,16 @@ tests: $(VENV)/.dev
 	$(BIN)/python -X dev -m pytest --cov --cov-report=term $(ARGS)
 	$(BIN)/coverage report --include='*/iroh_moq/lite/*,*/iroh_moq/model/*' --fail-under=95
 
+# Once more without the native driver, what depends on it.
+tests-without-driver: $(VENV)/.dev
+	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -X dev -m pytest tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
+
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.python pyproject.toml
+$(VENV)/.installed: $(VENV)/.python pyproject.toml setup.py $(wildcard src/iroh_moq/transport/_driver.*[xh])
 	@echo "Setting up (once): installing iroh-moq into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -13,64 +11,13 @@ from iroh import Connection, EndpointAddr, EndpointId
 from iroh_moq import ALPN
 from iroh_moq.transport import ConnectionLost, StreamReset, StreamStopped, iroh_base
 from iroh_moq.transport.codes import from_wire, to_wire
-from iroh_moq.transport.driver import driver
-from iroh_moq.transport.iroh_base import IrohTransport
-from iroh_moq.transport.iroh_native import NativeTransport
 from iroh_moq.transport.iroh_package import PackageTransport
 from tests.endpoints import bare_endpoint
-from tests.transport.contract import CODES, Contract, Pair, closing, read_all, soon
+from tests.transport.contract import CODES, closing, read_all, soon
+from tests.transport.ends import IrohContract, Make, both, half, native, needs_driver
 
 STRANGE = [0, 77, (1 << 62) - 1]
 """Codes outside WebTransport's range, such as another kind of peer may send."""
-
-
-@asynccontextmanager
-async def connections() -> AsyncIterator[tuple[Connection, Connection]]:
-    """The two ends of a connection, with nothing of ours on it."""
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(bare_endpoint())
-        second = await stack.enter_async_context(bare_endpoint())
-
-        async def accept() -> Connection:
-            incoming = await second.accept_next()
-            assert incoming is not None
-            return await (await incoming.accept()).connect()
-
-        accepting = asyncio.ensure_future(accept())
-        dialled = await soon(first.connect(EndpointAddr(second.id(), None, second.bound_sockets()), ALPN))
-        yield dialled, await soon(accepting)
-
-
-Make = Callable[[Connection], IrohTransport]
-
-
-def native(connection: Connection) -> IrohTransport:
-    assert driver.module is not None
-    return NativeTransport(connection, driver.module)
-
-
-needs_driver = pytest.mark.skipif(driver.module is None, reason=f"no native driver: {driver.reason}")
-both = pytest.mark.parametrize("make", [PackageTransport, pytest.param(native, marks=needs_driver)])
-
-
-@asynccontextmanager
-async def half(make: Make) -> AsyncIterator[tuple[IrohTransport, Connection]]:
-    """Our transport, and the peer's bare connection."""
-    async with connections() as (ours, theirs):
-        transport = make(ours)
-        async with closing(transport):
-            yield transport, theirs
-
-
-class IrohContract(Contract):
-    makes: tuple[Make, Make]
-
-    @asynccontextmanager
-    async def pair(self) -> AsyncIterator[Pair]:
-        async with connections() as ends:
-            pair = self.makes[0](ends[0]), self.makes[1](ends[1])
-            async with closing(*pair):
-                yield pair
 
 
 class TestPackage(IrohContract):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iroh_moq import SessionError
-from iroh_moq.transport import ConnectionLost, StreamReset, StreamStopped
+from iroh_moq.transport import ConnectionLost, StreamReset, StreamStopped, TransportError
 from iroh_moq.transport.codes import to_wire
 from iroh_moq.transport.iroh_errors import session_error, transport_error
 
@@ -43,6 +43,13 @@ def test_why_a_connection_ended(text: str, code: int | None, reason: str) -> Non
     lost = transport_error(text, None)
     assert isinstance(lost, ConnectionLost)
     assert (lost.error.code, lost.error.reason) == (code, reason)
+
+
+@pytest.mark.parametrize("text", ["TooLarge", "UnsupportedByPeer", "Disabled"])
+def test_a_datagram_that_cannot_be_sent_is_not_the_end(text: str) -> None:
+    for closed in (None, SessionError(1, "over")):
+        assert type(transport_error(text, closed)) is TransportError
+    assert isinstance(transport_error(APPLICATION.format(1, text), None), ConnectionLost)
 
 
 @pytest.mark.parametrize("text", ["closed", "ConnectionLost(LocallyClosed)"])

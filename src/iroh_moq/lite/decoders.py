@@ -217,35 +217,34 @@ class GroupDecoder:
     def __init__(self, max_frame_size: int = MAX_FRAME_SIZE) -> None:
         self.group: Group | None = None
         self.error: MoqError | None = None
-        self._header: _GroupHeaderDecoder | None = _GroupHeaderDecoder()
+        self._header: _GroupHeaderDecoder | None = None  # while it comes in pieces
         self._max_frame_size = max_frame_size
         self._rest = b""  # the beginning of a frame's size
         self._size = 0  # of the frame that is not yet whole
         self._missing = 0  # of its bytes
-        self._pieces: list[Received | bytearray] = []  # of those that are there: the large ones, in their order,
-        self._small = bytearray()  # and the small ones that came last
+        # Of those that are there: the large ones, in their order, and the small ones that came last.
+        self._pieces: list[Received | bytearray] | None = None
+        self._small: bytearray | None = None
 
     @property
     def buffered(self) -> int:
         """How many bytes are kept of the header or of a frame that is not yet whole."""
-        return self._header.buffered if self._header is not None else self._size - self._missing + len(self._rest)
+        header = 0 if self._header is None else self._header.buffered
+        return header + self._size - self._missing + len(self._rest)
 
     def feed(self, data: Received) -> list[bytes]:
         """Takes more of the stream and returns the frames that became whole."""
         if self.error is not None:
             return []
         position = 0
-        if self._header is not None:
-            if (header := _whole_header(data)) is not None and not self._header.buffered:
+        if self.group is None:
+            header = _whole_header(data) if self._header is None else None
+            if header is not None:
                 self.group, position = header
             else:
-                headers = self._header.feed(bytes(data))
-                self.error = self._header.error
-                if not headers:
+                data = self._header_piece(data)
+                if self.group is None:
                     return []
-                self.group = headers[0]
-                data = self._header.rest()
-            self._header = None
         frames: list[bytes] = []
         if self._missing:
             part = data[: self._missing]
@@ -275,6 +274,17 @@ class GroupDecoder:
                 break
         return frames
 
+    def _header_piece(self, data: Received) -> bytes:
+        """Takes in a piece of the header; what comes after it, once it is whole."""
+        if self._header is None:
+            self._header = _GroupHeaderDecoder()
+        headers = self._header.feed(bytes(data))
+        self.error = self._header.error
+        if not headers:
+            return b""
+        self.group, rest, self._header = headers[0], self._header.rest(), None
+        return rest
+
     def _cut_large(self, data: Received, position: int, frames: list[bytes]) -> int:
         """Cuts large frames straight from a view, up to the first that is not; where that begins."""
         while (found := peek_varint(data, position)) is not None and found[0] >= _LARGE:
@@ -301,29 +311,29 @@ class GroupDecoder:
     def _gather(self, part: Received) -> None:
         self._missing -= len(part)
         if len(part) < _LARGE:
+            if self._small is None:
+                self._small = bytearray()
             self._small += part
             return
+        if self._pieces is None:
+            self._pieces = []
         if self._small:
             self._pieces.append(self._small)
-            self._small = bytearray()
+            self._small = None
         self._pieces.append(part)
 
     def _whole(self) -> bytes:
         """The frame that was gathered."""
-        pieces, small = self._pieces, self._small
-        self._pieces, self._small, self._size = [], bytearray(), 0
-        if pieces:
-            pieces.append(small)
-            return b"".join(pieces)
-        return bytes(small)
+        pieces, small = self._pieces, self._small or b""
+        self._pieces, self._small, self._size = None, None, 0
+        return bytes(small) if pieces is None else b"".join((*pieces, small))
 
     def finish(self) -> None:
         """Says that the stream has ended."""
         if self.error is not None:
             return
-        if self._header is not None:
-            self._header.finish()
-            self.error = self._header.error or malformed("the stream ended before its header")
+        if self.group is None:
+            self.error = malformed("the stream ended before its header")
         elif self._missing:
             self.error = MoqError(
                 ErrorCode.WRONG_SIZE, f"the stream ended {self._missing} bytes before the end of a frame"

@@ -332,7 +332,7 @@ class _Serving:
 
     def _keep_up(self) -> None:
         """Looks for groups to give up, after another one has begun."""
-        if self._groups:
+        if len(self._groups):
             for sender in [sender for sender in self._sending.values() if sender.task is not None]:
                 error = sender.state.error
                 if isinstance(error, MoqError) and not sender.written:

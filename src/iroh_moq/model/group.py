@@ -327,7 +327,7 @@ class GroupConsumer:
     def __init__(self, state: GroupState) -> None:
         self._state = state
         self._cursor = Cursor()
-        self._returned: list[bytes] = []
+        self._returned: list[bytes] | None = None
         """Frames that a cancelled `read_all` gave back: they are read first."""
         state.cursors.add(self._cursor)
 
@@ -381,7 +381,7 @@ class GroupConsumer:
     def hold_nowait(self, limit: int) -> list[bytes] | None:
         """As :meth:`hold_frames`, or None where it would have to wait."""
         if self._returned:
-            returned, self._returned = self._returned, []
+            returned, self._returned = self._returned, None
             return returned
         state, cursor = self._state, self._cursor
         frames = state.frames
@@ -454,7 +454,7 @@ class GroupConsumer:
         Its reads, those that wait as well, end with an error (code 25).
         """
         self._cursor.index = _CLOSED
-        self._returned.clear()
+        self._returned = None
         self._state.cursors.discard(self._cursor)
         self._state.changed.notify()
         self._state.moved()

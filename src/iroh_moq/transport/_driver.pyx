@@ -1,4 +1,5 @@
 # cython: language_level=3, binding=False, embedsignature=False, boundscheck=False, wraparound=False
+# cython: auto_pickle=False
 """The streams of an iroh connection, straight on the C functions of the loaded `iroh` library.
 
 See `_driver.pyi` for what is offered, and `_driver.h` for the part that other threads run. What is
@@ -20,6 +21,12 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy
+
+# Not those of `os`, which may be gone by the time when the last objects go.
+cdef extern from "<unistd.h>" nogil:
+    int close_descriptor "close"(int)
+    ssize_t read_descriptor "read"(int, void *, size_t)
+    ssize_t write_descriptor "write"(int, const void *, size_t)
 
 cdef extern from "_driver.h" nogil:
     ctypedef struct rust_buffer:
@@ -244,7 +251,7 @@ cdef Py_ssize_t copy_into(uint8_t *at, object data, Py_ssize_t start, Py_ssize_t
 
 cdef rust_buffer lower_bytes(object data) except *:
     """Bytes as UniFFI sends them: a big-endian length, then the bytes."""
-    cdef Py_ssize_t size = len(data)
+    cdef Py_ssize_t size = len(data) if PyBytes_CheckExact(data) else memoryview(data).nbytes
     cdef rust_buffer buffer = allocate(size + 4)
     put_length(buffer.data, <uint32_t>size)
     try:
@@ -449,6 +456,7 @@ cdef class Stopped(Op):
     """What becomes of a finished stream, for the future of whoever waits, or a call."""
     cdef Connection connection
     cdef object call
+    cdef Stopped before  # what was asked earlier of the same stream
 
     cdef int completed(self) except -1:
         cdef rust_buffer buffer
@@ -479,10 +487,31 @@ cdef class Stopped(Op):
 
     cdef int abandon(self) except -1:
         """This side has reset the stream."""
+        self.give_up_silently()
+        self.settle_abandoned()
+        return 0
+
+    cdef int drop(self) except -1:
+        """The stream was dropped unfinished, in whatever thread that was."""
+        self.give_up_silently()
+        loop = self.driver.loop_ref()
+        if not self.driver.closed and self.driver.here() and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self.settle_abandoned)
+        return 0
+
+    cdef int give_up_silently(self) except -1:
         waiter, self.waiter = self.waiter, None
         self.give_up()
         self.waiter = waiter
-        return self.settle(self.connection.abandoned())
+        if self.before is not None:
+            self.before.give_up_silently()
+        return 0
+
+    def settle_abandoned(self):
+        before, self.before = self.before, None
+        self.settle(self.connection.abandoned())
+        if before is not None:
+            (<Stopped>before).settle_abandoned()
 
 
 cdef class Driver:
@@ -498,11 +527,17 @@ cdef class Driver:
     cdef bint closed
     cdef readonly uint64_t wakeups
     cdef readonly uint64_t reports
+    cdef op *taken  # off the stack, and not yet taken up
     cdef object __weakref__
+
+    def __cinit__(self):
+        self.closed = True
 
     def __init__(self, loop):
         if not bound:
             raise RuntimeError("the driver has no library yet")
+        if not self.closed:
+            raise RuntimeError("a driver is for one loop")
         self.generation = generation
         self.loop_ref = weakref.ref(loop)
         self.armed = set()
@@ -513,6 +548,7 @@ cdef class Driver:
             self.read_fd, self.queue.wake_fd = os.pipe()
             os.set_blocking(self.read_fd, False)
             os.set_blocking(self.queue.wake_fd, False)
+        self.closed = False
         loop.add_reader(self.read_fd, _Reader(self))
 
     cdef bint here(self) noexcept:
@@ -542,26 +578,36 @@ cdef class Driver:
 
     cdef int drain(self) except -1:
         """Takes up all that was reported."""
-        cdef op *each
-        cdef op *following
         cdef Op operation
+        cdef uint64_t signals[64]
         if self.closed:
             return 0
         self.wakeups += 1
-        try:
-            os.read(self.read_fd, 65536)
-        except BlockingIOError:
-            pass
-        each = op_take_all(&self.queue)
-        while each != NULL:
-            following = each.next
-            operation = <Op>each.owner
+        # As many as there are: where none is left, that is an error, and nothing to see to.
+        read_descriptor(self.read_fd, signals, sizeof(signals))
+        if self.taken == NULL:
+            self.taken = op_take_all(&self.queue)
+        else:
+            # What an interrupt has kept from being taken up; the rest must be looked for again.
+            self.wake()
+        while self.taken != NULL:
+            operation = <Op>self.taken.owner
+            self.taken = self.taken.next
             self.reports += 1
             try:
                 operation.progressed()
             except Exception as error:
                 self.living_loop().call_exception_handler({"message": "an operation failed", "exception": error})
-            each = following
+            except BaseException:
+                if self.taken != NULL:
+                    self.wake()
+                raise
+        return 0
+
+    cdef int wake(self) except -1:
+        """Has itself called again."""
+        cdef uint64_t one = 1
+        write_descriptor(self.queue.wake_fd, &one, sizeof(one))
         return 0
 
     cdef int close(self) except -1:
@@ -574,12 +620,12 @@ cdef class Driver:
         self.closed = True
         if self.here():
             op_take_all(&self.queue)
+        self.taken = NULL
         self.armed.clear()
-        os.close(self.read_fd)
+        close_descriptor(self.read_fd)
         if self.queue.wake_fd != self.read_fd:
-            os.close(self.queue.wake_fd)
+            close_descriptor(self.queue.wake_fd)
         return 0
-
 
     def __del__(self):
         self.close()
@@ -645,6 +691,7 @@ cdef class RecvStream:
         if self.reading.complete:
             return self.take(limit)
         if self.reading.pending():
+            self.connection.driver.check()
             return None
         self.asked = <uint32_t>min(<Py_ssize_t>self.size, limit)
         if self.reading.start(lib.read(self.connection.clone(lib.clone_recv, self.handle), self.asked)):
@@ -667,9 +714,13 @@ cdef class RecvStream:
             self.reading.give_up()
             connection.detach(lib.stop(connection.clone(lib.clone_recv, self.handle), connection.to_wire(code)))
 
+    def __init__(self):
+        raise TypeError("a connection makes its streams")
+
     def __del__(self):
-        self.reading.give_up()
-        self.connection.drop(lib.free_recv, self.handle)
+        if self.connection is not None:
+            self.reading.give_up()
+            self.connection.drop(lib.free_recv, self.handle)
 
 
 cdef RecvStream new_recv(Connection connection, uint64_t handle):
@@ -693,17 +744,34 @@ cdef class Write(Op):
     cdef bint begin(self, tuple data) except -1:
         """Whether all is written at once."""
         cdef Py_ssize_t left = 0
+        cdef list held = None
+        cdef Py_ssize_t i = 0
         for each in data:
-            left += each.nbytes if isinstance(each, memoryview) else len(each)
-        self.data = data
+            if PyBytes_CheckExact(each):
+                left += PyBytes_GET_SIZE(each)
+            else:
+                # A view keeps it from being resized before it is written.
+                view = memoryview(each)
+                if not view.c_contiguous:
+                    raise BufferError("the bytes of a buffer that is written must follow one another")
+                left += view.nbytes
+                if held is None:
+                    held = list(data)
+                held[i] = view
+            i += 1
+        self.data = data if held is None else tuple(held)
         self.index = self.offset = 0
         self.left = left
         return self.go_on()
 
     cdef bint go_on(self) except -1:
+        cdef rust_buffer buffer
         while self.left and self.failure is None:
             self.complete = False
-            if not self.start(lib.write_all(self.connection.clone(lib.clone_send, self.stream), self.piece())):
+            self.driver.check()
+            # The call consumes it and a handle, so neither may be left over where the other cannot be made.
+            buffer = self.piece()
+            if not self.start(lib.write_all(self.connection.clone(lib.clone_send, self.stream), buffer)):
                 return False
         self.data = None
         return True
@@ -743,6 +811,7 @@ cdef class SendStream:
     cdef uint64_t handle
     cdef Write writing
     cdef Stopped fate
+    cdef bint finished
     cdef bint over
 
     def write_nowait(self, *data):
@@ -776,6 +845,7 @@ cdef class SendStream:
     def finish(self):
         cdef Connection connection = self.connection
         if not self.over:
+            self.finished = True
             connection.detach(lib.finish(connection.clone(lib.clone_send, self.handle)))
 
     def acknowledged(self):
@@ -794,6 +864,8 @@ cdef class SendStream:
         fate.call = call
         if self.over:
             return fate.settle(connection.abandoned())
+        if self.fate is not None and self.fate.pending():
+            fate.before = self.fate
         self.fate = fate
         if fate.start(lib.stopped(connection.clone(lib.clone_send, self.handle))):
             fate.completed()
@@ -814,11 +886,16 @@ cdef class SendStream:
         if not self.over:
             connection.detach(lib.set_priority(connection.clone(lib.clone_send, self.handle), priority))
 
+    def __init__(self):
+        raise TypeError("a connection makes its streams")
+
     def __del__(self):
-        self.writing.give_up()
-        if self.fate is not None:
-            self.fate.give_up()
-        self.connection.drop(lib.free_send, self.handle)
+        if self.connection is not None:
+            self.writing.give_up()
+            if self.fate is not None and not self.finished and not self.over:
+                # It would keep open what nobody can end any more.
+                self.fate.drop()
+            self.connection.drop(lib.free_send, self.handle)
 
 
 cdef SendStream new_send(Connection connection, uint64_t handle):
@@ -871,14 +948,18 @@ cdef class Connection:
         self.stopped = stopped
         self.abandoned = abandoned
         self.wire = to_wire
-        self.accepting_bi = Op.__new__(Op, driver, RETURNS_HANDLE)
-        self.accepting_uni = Op.__new__(Op, driver, RETURNS_HANDLE)
-        self.receiving = Op.__new__(Op, driver, RETURNS_BUFFER)
+        self.wait_anew()
         self.closing = Closed.__new__(Closed, driver, RETURNS_BUFFER)
         self.closing.report = closed
         driver.living_loop()
         if self.closing.start(lib.closed(self.clone(lib.clone_connection, handle))):
             self.closing.completed()
+
+    cdef int wait_anew(self) except -1:
+        self.accepting_bi = Op.__new__(Op, self.driver, RETURNS_HANDLE)
+        self.accepting_uni = Op.__new__(Op, self.driver, RETURNS_HANDLE)
+        self.receiving = Op.__new__(Op, self.driver, RETURNS_BUFFER)
+        return 0
 
     # For its streams
 
@@ -967,6 +1048,7 @@ cdef class Connection:
         cdef Op accepting = self.accepting_uni
         if not accepting.complete:
             if accepting.pending():
+                self.driver.check()
                 return None
             if not accepting.start(lib.accept_uni(self.clone(lib.clone_connection, self.handle))):
                 return None
@@ -980,13 +1062,12 @@ cdef class Connection:
         return stream
 
     async def accept_bi(self):
-        cdef Op accepting = self.accepting_bi
-        while not accepting.complete:
-            if not accepting.pending():
-                if accepting.start(lib.accept_bi(self.clone(lib.clone_connection, self.handle))):
+        while not self.accepting_bi.complete:
+            if not self.accepting_bi.pending():
+                if self.accepting_bi.start(lib.accept_bi(self.clone(lib.clone_connection, self.handle))):
                     break
-            await accepting.wait()
-        return self.halves(self.take(accepting))
+            await self.accepting_bi.wait()
+        return self.halves(self.take(self.accepting_bi))
 
     @property
     def accept_is_idle(self):
@@ -999,17 +1080,21 @@ cdef class Connection:
         cdef rust_status status
         status.code = 0
         status.error.len = 0
-        lib.send_datagram(self.clone(lib.clone_connection, self.handle), lower_bytes(data), &status)
+        # A call consumes both, so none may be left over where the other cannot be made.
+        self.driver.check()
+        cdef rust_buffer buffer = lower_bytes(data)
+        lib.send_datagram(self.clone(lib.clone_connection, self.handle), buffer, &status)
         if status.code:
             raise self.to_error(error_text(&status))
 
     async def read_datagram(self):
-        cdef Op receiving = self.receiving
-        while not receiving.complete:
-            if not receiving.pending():
-                if receiving.start(lib.read_datagram(self.clone(lib.clone_connection, self.handle))):
+        cdef Op receiving
+        while not self.receiving.complete:
+            if not self.receiving.pending():
+                if self.receiving.start(lib.read_datagram(self.clone(lib.clone_connection, self.handle))):
                     break
-            await receiving.wait()
+            await self.receiving.wait()
+        receiving = self.receiving
         receiving.complete = False
         if receiving.failure is not None:
             raise self.to_error(receiving.failure)
@@ -1021,22 +1106,30 @@ cdef class Connection:
         cdef rust_status status
         status.code = 0
         status.error.len = 0
-        lib.close(self.clone(lib.clone_connection, self.handle), code, lower_bytes(reason), &status)
+        self.driver.check()
+        cdef rust_buffer buffer = lower_bytes(reason)
+        lib.close(self.clone(lib.clone_connection, self.handle), code, buffer, &status)
         if status.code:
             raise self.to_error(error_text(&status))
 
     def give_up(self):
-        """Ends what waits for the peer. Nothing of this connection can be awaited any more."""
-        self.accepting_bi.give_up()
-        self.accepting_uni.give_up()
-        self.receiving.give_up()
+        """Ends what waits for the peer, and drops what has come and was not asked for."""
+        cdef Op uni = self.accepting_uni
+        cdef Op bi = self.accepting_bi
+        cdef Op receiving = self.receiving
+        # Given up, they may still be on the driver's stack, so they cannot be started again.
+        self.wait_anew()
+        bi.give_up()
+        uni.give_up()
+        receiving.give_up()
+        if uni.complete and uni.failure is None:
+            self.drop(lib.free_recv, uni.handle)
+        if bi.complete and bi.failure is None:
+            self.drop(lib.free_bi, bi.handle)
 
     def __del__(self):
-        cdef rust_status status
-        self.give_up()
-        self.closing.give_up()
-        if self.accepting_uni.complete and self.accepting_uni.failure is None:
-            self.drop(lib.free_recv, self.accepting_uni.handle)
-        if self.accepting_bi.complete and self.accepting_bi.failure is None:
-            self.drop(lib.free_bi, self.accepting_bi.handle)
-        self.drop(lib.free_connection, self.handle)
+        if self.closing is not None:
+            self.give_up()
+            self.closing.give_up()
+        if self.driver is not None:
+            self.drop(lib.free_connection, self.handle)

@@ -19,6 +19,11 @@ _STOPPED = re.compile(r"\bStopped\((\d+)\)")
 _APPLICATION = re.compile(r'ApplicationClose \{ error_code: (\d+), reason: b"((?:[^"\\]|\\.)*)" \}', re.DOTALL)
 _SENTENCE = re.compile(r"^closed by peer: (?:(.*) \(code (\d+)\)|(\d+))$", re.DOTALL)
 _LOCAL = re.compile(r"^closed$|\bLocallyClosed\b")
+_DATAGRAM = {
+    "TooLarge": "the datagram does not fit into one packet",
+    "UnsupportedByPeer": "the peer takes no datagrams",
+    "Disabled": "datagrams are turned off on this side",
+}
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0"}
 _LONG = 200
@@ -35,6 +40,8 @@ def transport_error(text: str, closed: SessionError | None) -> TransportError:
         return StreamReset(codes.from_wire(int(match[1])))
     if match := _STOPPED.search(text):
         return StreamStopped(codes.from_wire(int(match[1])))
+    if text in _DATAGRAM:
+        return TransportError(_DATAGRAM[text])
     if closed is not None:
         return ConnectionLost(closed)
     if "ClosedStream" in text or "closed stream" in text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from iroh import Connection
 
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeTransport", "driver_of"]
 
-_drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+_drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[Any]] = WeakKeyDictionary()
+"""The loop itself keeps its driver; what waits in that knows the loop, which else would never go."""
 
 
 def driver_of(loop: asyncio.AbstractEventLoop, module: ModuleType) -> _driver.Driver:
     """The one driver of a loop, which lives as long as that."""
-    driver: _driver.Driver | None = _drivers.get(loop)
+    known = _drivers.get(loop)
+    driver: _driver.Driver | None = None if known is None else known()
     if driver is None:
-        _drivers[loop] = driver = module.Driver(loop)
+        driver = module.Driver(loop)
+        _drivers[loop] = ref(driver)
         SendStream.register(module.SendStream)
         RecvStream.register(module.RecvStream)
     return driver
