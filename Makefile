@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test style types tests tests-without-driver clean
+.PHONY: demo test style types tests tests-without-driver bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -19,12 +19,14 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.dev
-	$(BIN)/python -X dev -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -X dev -m pytest -n auto --cov --cov-report=term $(ARGS)
 	$(BIN)/coverage report --include='*/iroh_moq/lite/*,*/iroh_moq/model/*' --fail-under=95
 
 # Once more without the native driver, what depends on it.
 tests-without-driver: $(VENV)/.dev
-	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -X dev -m pytest tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
+	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -X dev -m pytest -n auto tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
+bench: $(VENV)/.bench
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
@@ -39,6 +41,11 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml setup.py $(wildcard src/iroh_
 $(VENV)/.dev: $(VENV)/.installed requirements-dev.txt
 	@echo "Setting up (once): installing the tools of the tests into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed requirements-bench.txt
+	@echo "Setting up (once): installing the benchmarks' rivals and plots into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	@touch $@
 
 clean:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
+import termios
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from click.testing import CliRunner, Result
+from iroh import SecretKey
+
+from iroh_moq.cli import main
 from tests.examples.programs import PATIENCE, interruptible
 
 LOOPBACK = ("--network", "loopback")
+
+STRANGER = str(SecretKey.generate().public())
+"""The id of nobody."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Process:
         """Writes the rest of its input, reads the rest of its output, and waits for its end."""
         try:
             async with asyncio.timeout(PATIENCE):
-                output, errors = await self._process.communicate(data)
+                output, errors = await self._process.communicate(data if self._process.stdin else None)
         except TimeoutError:
             raise AssertionError(f"{self._name} does not end") from None
         ended = Ended(self._process.returncode or 0, output or b"", (errors or b"").decode())
@@ -106,16 +115,20 @@ class Process:
 
 @asynccontextmanager
 async def started(
-    *arguments: str, stdin: int = PIPE, stdout: int = PIPE, environment: Mapping[str, str] | None = None
+    *arguments: str,
+    stdin: int = PIPE,
+    stdout: int = PIPE,
+    stderr: int = PIPE,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Process]:
     """A command that runs until the end of the block at the latest."""
     with interruptible():
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-X", "dev", "-m", "iroh_moq", *arguments),
+            *(sys.executable, "-W", "default", "-m", "iroh_moq", *arguments),
             stdin=stdin,
             stdout=stdout,
-            stderr=PIPE,
-            env={**os.environ, **(environment or {})},
+            stderr=stderr,
+            env={**os.environ, "TERM": "xterm", **(environment or {})},
         )
     running = Process(" ".join(arguments), process)
     try:
@@ -137,6 +150,67 @@ async def publishing(
     """A publisher on loopback, and its ticket."""
     async with started("publish", *LOOPBACK, "--json", *arguments, stdin=stdin, environment=environment) as publisher:
         yield publisher, (await publisher.json())["ticket"]
+
+
+def invoked(*arguments: str) -> Result:
+    """The outcome of a command in this process: quicker, for what ends before anything runs."""
+    return CliRunner().invoke(main, arguments, prog_name="iroh-moq")
+
+
+def assert_wrong_usage(complaint: str, *arguments: str) -> None:
+    """The command tells what is wrong with its arguments, and does nothing."""
+    ended = invoked(*arguments)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    # click wraps long lines.
+    assert complaint in " ".join(ended.stderr.split())
+
+
+@contextmanager
+def pipe() -> Iterator[tuple[int, int]]:
+    """The two ends of a pipe, the first of which the block may close."""
+    read, write = os.pipe()
+    try:
+        yield read, write
+    finally:
+        os.close(write)
+        with suppress(OSError):
+            os.close(read)
+
+
+class Terminal:
+    """A terminal of 80 by 24 that programs can write to, and a person who reads it."""
+
+    def __init__(self) -> None:
+        self._master, self.descriptor = os.openpty()
+        termios.tcsetwinsize(self.descriptor, (24, 80))
+        self._shown = ""
+
+    async def shows(self, pattern: str) -> re.Match[str]:
+        """Reads on until what has come up since the last match matches."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while (match := re.search(pattern, self._shown, re.DOTALL)) is None:
+                    await self._readable()
+                    self._shown += os.read(self._master, 65536).decode(errors="replace")
+        except TimeoutError:
+            raise AssertionError(f"{pattern!r} does not come up, only: {self._shown!r}") from None
+        self._shown = self._shown[match.end() :]
+        return match
+
+    async def _readable(self) -> None:
+        loop, readable = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._master, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(self._master)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._master)
+        os.close(self.descriptor)
 
 
 async def subscribed(ticket: str, *arguments: str) -> Ended:

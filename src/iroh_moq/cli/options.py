@@ -115,7 +115,7 @@ def with_endpoint(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable
 
     @functools.wraps(command)
     def collected(network: Network, key_file: str | None, relay: tuple[str, ...], **others: Any) -> None:
-        run(command(endpoint=EndpointOptions(network, key_file, relay), **others))
+        run(functools.partial(command, endpoint=EndpointOptions(network, key_file, relay), **others))
 
     for option in (
         verbose_option,

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import IntEnum
 from typing import Any
 
@@ -61,7 +61,7 @@ class Failure(click.ClickException):
         return self.code
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Runs a command to its end; Ctrl-C and SIGTERM cancel it, so that it can clean up.
 
     Raises:
@@ -80,13 +80,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         raise _failure(error) from error
 
 
-async def _until_terminated(main: Coroutine[Any, Any, None]) -> None:
+async def _until_terminated(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     task = asyncio.current_task()
     assert task is not None
     # Where a platform has no signal handlers in its loop, SIGTERM ends the process as it always did.
     with contextlib.suppress(NotImplementedError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await main
+    await main()
 
 
 def _first(error: BaseException) -> BaseException:

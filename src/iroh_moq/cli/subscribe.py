@@ -38,7 +38,8 @@ def _lines(frames: list[bytes]) -> bytes:
 
 
 def _framed(frames: list[bytes]) -> bytes:
-    return b"".join(len(frame).to_bytes(4) + frame for frame in frames)
+    # Without the empty ones, which would pass for ends of groups.
+    return b"".join(len(frame).to_bytes(4) + frame for frame in frames if frame)
 
 
 _JOINS: dict[str, Join] = {"raw": b"".join, "lines": _lines, "framed": _framed}
@@ -72,7 +73,7 @@ _END_OF_GROUP = {"framed": bytes(4)}
     type=click.Choice(list(_JOINS)),
     default="raw",
     help='How frames are written: "raw" as they are; "lines" with a newline after each that has none; '
-    '"framed" after their length, 4 bytes big-endian, and a length of 0 after each group.',
+    '"framed" after their length, 4 bytes big-endian, and a length of 0 after each group (empty frames are left out).',
 )
 @timeout_option
 @json_option

@@ -1,0 +1,28 @@
+"""The contenders, by name. A module that cannot be imported is a contender that does not take part."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from ..contender import Contender
+
+__all__ = ["CONTENDERS", "load"]
+
+CONTENDERS: dict[str, str] = {
+    "iroh-moq": "benchmarks.contenders.iroh_moq:IrohMoq",
+    "iroh-moq without driver": "benchmarks.contenders.iroh_moq:IrohMoqWithoutDriver",
+    "moq-rs": "benchmarks.contenders.moq_rs:MoqRs",
+    "iroh": "benchmarks.contenders.iroh:Iroh",
+}
+"""Where each is; in the order of the table. One that needs nothing but streams is a `streams.StreamsContender`."""
+
+
+def load(name: str) -> Contender:
+    """A contender by its name, or by ``module:class`` if it is not one of these.
+
+    Raises:
+        ImportError: something that it needs is not installed.
+    """
+    module, _, attribute = CONTENDERS.get(name, name).partition(":")
+    made: Contender = getattr(import_module(module), attribute)()
+    return made
