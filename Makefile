@@ -25,6 +25,7 @@ tests: $(VENV)/.dev
 # Once more without the native driver, what depends on it.
 tests-without-driver: $(VENV)/.dev
 	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -X dev -m pytest -n auto tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
+
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
 

@@ -30,6 +30,7 @@ from .decoders import ProbeRequest, Request, RequestDecoder
 from .messages import Announce, AnnounceRequest, Probe, Subscribe, SubscribeDrop, SubscribeOk, SubscribeUpdate
 from .priority import CONTROL_PRIORITY, group_priority
 from .sending import GroupSender, reset_code
+from .wire import varint
 
 __all__ = ["Publisher"]
 
@@ -302,7 +303,7 @@ class _Serving:
             raise self._track.error
         await self._send.write(SubscribeOk(ok).encode())
         following = wishes.start_group
-        begun = 0
+        begun, encoded_id = 0, varint(self._id)
         while (group := await self._consumer.recv_group()) is not None:
             sequence = group.sequence
             if following is not None and sequence > following:
@@ -311,7 +312,7 @@ class _Serving:
             stream = self._transport.open_uni_nowait() or await self._transport.open_uni()
             stream.set_priority(group_priority(self._wishes, self._track.priority, sequence))
             sender = self._sending[sequence] = GroupSender(stream, group, self._done)
-            sender.start(self._id, len(self._track.readers) > 1, self._groups)
+            sender.start(encoded_id, len(self._track.readers) > 1, self._groups)
             self._keep_up()
             begun += 1
             if begun % _BATCH == 0:

@@ -181,7 +181,7 @@ class _GroupReceiver:
     def __init__(self, receiver: Receiver, stream: RecvStream) -> None:
         self._receiver = receiver
         self._stream = stream
-        self._arrival = receiver.arrivals.add()
+        self._arrival = receiver.arrivals.count()
         self._decoder = GroupDecoder()
         self._subscription: Receiving | None = None
         self._group: GroupState | None = None
@@ -199,15 +199,15 @@ class _GroupReceiver:
                 if data is None:
                     break
                 if self._take(data):
-                    self._close()
                     return
                 if self._must_wait():
                     break
                 limit = READ_SIZE
         except Error as error:
             self._failed(error)
-            self._close()
             return
+        if self._subscription is None:
+            self._receiver.arrivals.add(self._arrival)
         self._task = self._receiver.tasks.spawn(self._run(limit), "group")
         self._task.add_done_callback(self._ended)
         if self._subscription is not None:
@@ -350,10 +350,14 @@ class _Arrivals:
         self._early: dict[int, tuple[TrackState, GroupState]] = {}
         self._changed = Signal()
 
-    def add(self) -> int:
+    def count(self) -> int:
+        """The place of the next stream in their order."""
         self._count += 1
-        self._nameless[self._count] = None
         return self._count
+
+    def add(self, arrival: int) -> None:
+        """A stream has not said what it is."""
+        self._nameless[arrival] = None
 
     def begun(self, arrival: int, track: TrackState, group: GroupState) -> None:
         self.remove(arrival)

@@ -15,7 +15,7 @@ from ..aio import TaskScope
 from ..errors import Error, ErrorCode, MoqError
 from ..model.group import GroupConsumer
 from ..transport import ConnectionLost, SendStream, TransportError
-from .messages import Group
+from .messages import group_header
 from .wire import varint
 
 __all__ = ["GroupSender", "reset_code"]
@@ -56,15 +56,15 @@ class GroupSender:
         self._pace = float(_BURST)
         self._stamp = 0.0
 
-    def start(self, subscription: int, shared: bool, tasks: TaskScope) -> None:
+    def start(self, subscription: bytes, shared: bool, tasks: TaskScope) -> None:
         """Sends what there is, and starts a task for the rest if there may be more.
 
         Args:
-            subscription: the id that the subscriber knows it by.
+            subscription: the id of the subscription, encoded.
             shared: whether others send the same group.
             tasks: what owns the task.
         """
-        header = Group(subscription, self.state.sequence).encode()
+        header = group_header(subscription, self.state.sequence)
         try:
             frames = self._group.hold_nowait(_WRITE_SIZE)
             # The subscriber learns of the group at once, not with its first frame.

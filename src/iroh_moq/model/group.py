@@ -45,7 +45,7 @@ class Owner(Protocol):
     unread: Unread
 
     def add_cost(self, group: GroupState, cost: int) -> None:
-        """Counts bytes against the cache."""
+        """Counts bytes against the cache; the group's unread bytes may have changed as well."""
 
     def awaited(self, group: GroupState) -> bool:
         """Whether a reader has yet to come to the group."""
@@ -122,9 +122,9 @@ class GroupState:
 
     def write(self, frame: bytes) -> None:
         self.frames.append(frame)
-        self.size += len(frame)
-        self.owner.unread.changed(self)
-        self.charge(len(frame) + FRAME_OVERHEAD)
+        size = len(frame)
+        self.size += size
+        self.owner.add_cost(self, size + FRAME_OVERHEAD)
         self.changed.notify()
 
     def extend(self, frames: list[bytes]) -> None:
@@ -132,8 +132,7 @@ class GroupState:
         size = sum(map(len, frames))
         self.frames += frames
         self.size += size
-        self.owner.unread.changed(self)
-        self.charge(size + FRAME_OVERHEAD * len(frames))
+        self.owner.add_cost(self, size + FRAME_OVERHEAD * len(frames))
         self.changed.notify()
 
     def finish(self) -> None:

@@ -23,7 +23,7 @@ from ..errors import Error, ErrorCode, MoqError
 from .cache import DEFAULT_CACHE, Cache
 from .checks import check_code
 from .group import GroupConsumer, GroupProducer, GroupState, check_frame
-from .subscription import Subscription, check_sequence, combine
+from .subscription import MAX_GROUP, Subscription, check_sequence, combine
 from .unread import Unread
 
 __all__ = ["Reader", "TrackConsumer", "TrackProducer", "TrackState"]
@@ -153,19 +153,20 @@ class TrackState:
     # Writing
 
     def create_group(self, sequence: int) -> GroupState:
-        if self.closed:
+        if self.finished or self.error is not None:
             raise self.not_writable()
         if sequence in self.groups:
             raise MoqError(ErrorCode.DUPLICATE, f"track {self.name!r} has a group {sequence} already")
         group = GroupState(sequence, self.arrivals, self)
         self.arrivals += 1
-        newest = self.latest
-        if newest is None or sequence > newest:
-            self.sequences.append(sequence)
-            if newest is not None:
-                self.groups[newest].superseded = group.created
+        sequences = self.sequences
+        if not sequences:
+            sequences.append(sequence)
+        elif sequence > sequences[-1]:
+            self.groups[sequences[-1]].superseded = group.created
+            sequences.append(sequence)
         else:
-            insort(self.sequences, sequence)
+            insort(sequences, sequence)
             group.superseded = group.created
         self.groups[sequence] = group
         self.log.append(group)
@@ -215,6 +216,7 @@ class TrackState:
 
     def add_cost(self, group: GroupState, cost: int) -> None:
         group.cost += cost
+        self.unread.changed(group)
         if self.groups.get(group.sequence) is group:
             self.cost += cost
             if self.cost > self.cache.max_bytes:
@@ -451,7 +453,13 @@ class TrackProducer:
             InvalidArgument: the highest so far has the last number there is.
             MoqError: the track has ended.
         """
-        return self.create_group(self._state.next_sequence())
+        return GroupProducer(self._append())
+
+    def _append(self) -> GroupState:
+        sequence = self._state.next_sequence()
+        if sequence > MAX_GROUP:
+            check_sequence(sequence, "sequence")
+        return self._state.create_group(sequence)
 
     def create_group(self, sequence: int) -> GroupProducer:
         """Begins the group of that number, in any order; gaps are allowed.
@@ -470,8 +478,9 @@ class TrackProducer:
         """
         # Looked at first: a group that has to be taken back would age those before it.
         frame = check_frame(data)
-        with self.append_group() as group:
-            group.write_frame(frame)
+        group = self._append()
+        group.write(frame)
+        group.finish()
 
     def consume(self, **wishes: Any) -> TrackConsumer:
         """A consumer of this track; the keywords are those of `BroadcastConsumer.subscribe_track`."""
