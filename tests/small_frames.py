@@ -37,6 +37,7 @@ from iroh_moq import (
     TrackConsumer,
     TrackProducer,
 )
+from iroh_moq.lite import sending
 
 SIZE = 100
 _AHEAD = 4 << 20
@@ -107,6 +108,8 @@ async def _publish(arguments: argparse.Namespace) -> None:
     incoming = await endpoint.accept_next()
     assert incoming is not None
     session = await MoqSession.session_accept(await (await incoming.accept()).connect())
+    if arguments.unprotected:
+        sending._SMALL = 0
     broadcast, track = new_track()
     session.publish("cam", broadcast.consume())
     await track.used()
@@ -205,6 +208,7 @@ def _start(stack: ExitStack, role: str, inside: list[str], host: str, rest: list
 def _run(arguments: argparse.Namespace) -> bool:
     """One transfer; whether all came."""
     rest = ["--frames", str(arguments.frames), "--groups", str(arguments.groups), "--per-turn", str(arguments.per_turn)]
+    rest += ["--unprotected"] if arguments.unprotected else []
     with ExitStack() as stack:
         if arguments.loss is None:
             publisher = _start(stack, "publish", [], "127.0.0.1", rest)
@@ -222,7 +226,9 @@ def _run(arguments: argparse.Namespace) -> bool:
                 each.bind((host, 0))
             child = os.fork()
             if child == 0:
-                _lossy(sockets[1], sockets[0], ("10.213.1.2", told["port"]), arguments.loss / 100, arguments.delay / 1000)
+                _lossy(
+                    sockets[1], sockets[0], ("10.213.1.2", told["port"]), arguments.loss / 100, arguments.delay / 1000
+                )
             stack.callback(os.waitpid, child, 0)
             stack.callback(os.kill, child, 9)
             address = "{}:{}".format(*sockets[1].getsockname())
@@ -234,7 +240,15 @@ def _run(arguments: argparse.Namespace) -> bool:
         )
         outcome = json.loads(subscriber.communicate()[0])
         rest_of_it = publisher.stdout.readline()
-        print({"loss": arguments.loss, "delay": arguments.delay, **outcome, **(json.loads(rest_of_it) if rest_of_it else {})}, flush=True)
+        print(
+            {
+                "loss": arguments.loss,
+                "delay": arguments.delay,
+                **outcome,
+                **(json.loads(rest_of_it) if rest_of_it else {}),
+            },
+            flush=True,
+        )
         return bool(outcome["outcome"] == "whole")
 
 
@@ -245,6 +259,9 @@ def main() -> None:
     parser.add_argument("--per-turn", type=int, default=3, help="frames of a group in each turn of the loop")
     parser.add_argument("--loss", type=float, help="per cent of the packets that are lost; without it, loopback")
     parser.add_argument("--delay", type=float, default=0, help="milliseconds each way, where packets are lost")
+    parser.add_argument(
+        "--unprotected", action="store_true", help="write each turn's frames at once, to see that this can fail"
+    )
     parser.add_argument("--times", type=int, default=1)
     for hidden in ("--role", "--host", "--id", "--address"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)

@@ -246,7 +246,7 @@ class GroupProducer:
         return self._state.sequence
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the group is finished or aborted, so that nothing more can be written."""
         return self._state.closed
 
@@ -291,12 +291,16 @@ class GroupProducer:
 
         Readers are the track's consumers here and the subscriptions of peers, also those that have
         yet to come to this group; for a peer, read means handed to the connection. Without any
-        reader it returns at once. This is how a producer waits for its slowest consumer.
+        reader it returns at once. This is how a producer waits for its slowest consumer. At the end,
+        wait for `TrackProducer.unused` too: what the connection has may still be on its way.
 
         Raises:
             InvalidType, InvalidArgument: ``limit`` is not an int from 0 up.
         """
         await self._state.drained(check_int(limit, "limit", 0))
+
+    def __repr__(self) -> str:
+        return f"<GroupProducer {self.sequence}>"
 
     def __enter__(self) -> GroupProducer:
         return self
@@ -457,6 +461,9 @@ class GroupConsumer:
         self._state.cursors.discard(self._cursor)
         self._state.changed.notify()
         self._state.moved()
+
+    def __repr__(self) -> str:
+        return f"<GroupConsumer {self.sequence}>"
 
     def __aiter__(self) -> GroupConsumer:
         return self

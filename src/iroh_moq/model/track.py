@@ -437,7 +437,7 @@ class TrackProducer:
         return self._state.latest
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the track is finished or aborted, so that no group can be added."""
         return self._state.closed
 
@@ -482,9 +482,17 @@ class TrackProducer:
         group.write(frame)
         group.finish()
 
-    def consume(self, **wishes: Any) -> TrackConsumer:
-        """A consumer of this track; the keywords are those of `BroadcastConsumer.subscribe_track`."""
-        return TrackConsumer(self._state, Subscription(**wishes))
+    def consume(
+        self,
+        *,
+        priority: int = 0,
+        ordered: bool = False,
+        max_latency: float | None = None,
+        start_group: int | None = None,
+        end_group: int | None = None,
+    ) -> TrackConsumer:
+        """A consumer of this track; the arguments are those of `BroadcastConsumer.subscribe_track`."""
+        return TrackConsumer(self._state, Subscription(priority, ordered, max_latency, start_group, end_group))
 
     def finish(self) -> None:
         """Says that no group will follow. Groups that were begun can still be written and finished.
@@ -520,9 +528,16 @@ class TrackProducer:
             await self._state.demand.wait()
 
     async def unused(self) -> None:
-        """Waits until nobody reads the track (any more)."""
+        """Waits until nobody reads the track (any more).
+
+        After :meth:`finish` this is how a program ends without losing anything: a reader, here or at
+        a peer, leaves once it has all of it.
+        """
         while self._state.readers:
             await self._state.demand.wait()
+
+    def __repr__(self) -> str:
+        return f"<TrackProducer {self.name!r}, latest group {self.latest}>"
 
 
 class TrackConsumer:
@@ -676,6 +691,9 @@ class TrackConsumer:
                 self._current = None
             self._state.detach(self._reader)
             self._state.changed.notify()
+
+    def __repr__(self) -> str:
+        return f"<TrackConsumer {self.name!r}, latest group {self.latest}>"
 
     def __aiter__(self) -> TrackConsumer:
         return self
