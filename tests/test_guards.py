@@ -138,6 +138,23 @@ class TestOperations:
             assert calls() - before <= 20
             group.finish()
 
+    async def test_small_writes_are_few_however_often_there_is_a_frame(self) -> None:
+        """Each may become a piece by itself, and too many of those end the connection."""
+        asyncio.get_running_loop().set_debug(False)
+        async with on_iroh(native, PackageTransport) as (producer, consumer):
+            group = producer.append_group()
+            group.write_frame(FRAME)
+            await read_groups(consumer, 1, 1)
+            before, start = calls(), time.monotonic()
+            reading = asyncio.ensure_future(read_groups(consumer, 1, 8000))
+            for _ in range(8000):
+                group.write_frame(FRAME)
+                await asyncio.sleep(0)
+            await reading
+            group.finish()
+            taken = time.monotonic() - start
+            assert calls() - before <= sending._BURST + sending._SMALL_PER_SECOND * taken + 10
+
     async def test_an_idle_session_costs_nothing(self) -> None:
         async with on_iroh(native, native):
             module: Any = driver.module

@@ -63,6 +63,7 @@ class GroupState:
 
     __slots__ = (
         "arrival",
+        "beheaded",
         "changed",
         "cost",
         "created",
@@ -94,6 +95,8 @@ class GroupState:
         self.trimmed = 0
         self.size = 0
         self.cost = GROUP_OVERHEAD
+        self.beheaded = False
+        """Whether it has lost its beginning to make room for newer groups: who has not begun it never will."""
         self.finished = False
         self.error: Error | None = None
         self.created = time.monotonic()
@@ -170,6 +173,20 @@ class GroupState:
             del self.frames[:count]
             self.trimmed += count
             self.charge(-freed)
+
+    def trim_passed(self) -> bool:
+        """Drops the frames that every reader has passed, if all have begun; whether there were any."""
+        if not self.cursors or self.owner.awaited(self):
+            return False
+        passed = min(cursor.index for cursor in list(self.cursors)) - self.trimmed
+        if passed <= 0:
+            return False
+        freed = sum(len(frame) + FRAME_OVERHEAD for frame in self.frames[:passed])
+        del self.frames[:passed]
+        self.trimmed += passed
+        self.beheaded = True
+        self.charge(-freed)
+        return True
 
     def trim_read(self, amount: int) -> None:
         """Drops the frames that every reader has passed, once they are at least ``amount`` bytes."""

@@ -28,6 +28,9 @@ from .unread import Unread
 
 __all__ = ["Reader", "TrackConsumer", "TrackProducer", "TrackState"]
 
+_BEING_READ = 8
+"""How many of the oldest groups are looked at for what can be dropped of them before one goes as a whole."""
+
 _SKIPPED = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
 """How groups end that were dropped to keep up. A consumer that has not begun one never sees it."""
 
@@ -84,6 +87,8 @@ class Reader:
         """
         end = self.subscription.end_group
         if end is not None and group.sequence > end and not self.subscription.reliable:
+            return False
+        if group.beheaded:
             return False
         if self.by_arrival:
             to_come = group.arrival >= self.arrival or group.arrival in self.aside
@@ -226,6 +231,8 @@ class TrackState:
         while len(self.sequences) > 1:
             oldest = self.groups[self.sequences[0]]
             if self.cost > self.cache.max_bytes:
+                if self._trim_passed():
+                    continue
                 code = ErrorCode.EVICTED
             elif oldest.superseded is not None and now - oldest.superseded > self.cache.max_age:
                 code = ErrorCode.OLD
@@ -236,6 +243,14 @@ class TrackState:
         if excess > 0 and self.sequences:
             # A little more than needed, so that not every further frame has to trim again.
             self.groups[self.sequences[0]].trim(excess + self.cache.max_bytes // 8)
+
+    def _trim_passed(self) -> bool:
+        """Drops what every reader has passed of old groups that are being read, so that their rest can stay;
+        whether there was any."""
+        for sequence in self.sequences[: min(_BEING_READ, len(self.sequences) - 1)]:
+            if self.groups[sequence].trim_passed():
+                return True
+        return False
 
     def _take(self, group: GroupState) -> None:
         del self.groups[group.sequence]
@@ -405,6 +420,8 @@ class TrackState:
         """Whether a reader that has not begun this group is better off without it."""
         error = group.error
         if isinstance(error, MoqError) and error.code in _SKIPPED:
+            return True
+        if group.beheaded:
             return True
         if max_latency is None or group.superseded is None:
             return False

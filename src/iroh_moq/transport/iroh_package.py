@@ -27,6 +27,9 @@ __all__ = ["PackageTransport"]
 
 _PIECE = 256 * 1024
 
+_AT_ONCE = 16 * 1024
+"""Bytes that the connection nearly always takes at once."""
+
 _SETTLE_TURNS = 8
 """Turns of the loop after which a call that the package could answer at once has been answered.
 
@@ -90,10 +93,14 @@ class _Send(SendStream):
 
     async def flushed(self) -> None:
         try:
-            await self._apply_priority()
+            if self._priority is not None:
+                if sum(map(len, self._rest)) > _AT_ONCE:
+                    await self._apply_priority()
+                else:
+                    # Behind the write, which it must not hold up; it is in time for what waits in the connection.
+                    self._transport._later(self._apply_priority(), "priority")
             self._written = True
             for piece in _pieces(self._rest):
-                await self._apply_priority()
                 await write_all(self._handle, piece)
         except IrohError as error:
             raise self._transport._error(error) from error
