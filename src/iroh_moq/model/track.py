@@ -355,6 +355,8 @@ class TrackState:
     def backlog_through(self, group: GroupState) -> int:
         """Bytes that slow readers have not read, in this group and those before it."""
         total = self.unread.total(self.groups)
+        if not self.sequences or group.sequence >= self.sequences[-1]:
+            return total
         later = self.sequences[bisect_right(self.sequences, group.sequence) :]
         return total - sum(self.groups[sequence].unread for sequence in later)
 
