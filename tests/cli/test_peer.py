@@ -71,9 +71,9 @@ async def test_a_peer_that_refuses(command: str) -> None:
 async def test_a_broadcast_that_never_comes(command: str) -> None:
     async with bound() as moq:
         await moq.publish("y", BroadcastProducer())
-        ended = await finished(*_arguments(command, moq.ticket()), "--timeout", "0.5")
+        ended = await finished(*_arguments(command, moq.ticket()), "--timeout", "3")
     assert (ended.code, ended.output) == (4, b"")
-    assert ended.errors == ("Error: broadcast 'x' did not come within 0.5 s. `iroh-moq list` shows what there is.\n")
+    assert ended.errors == "Error: broadcast 'x' did not come within 3 s. `iroh-moq list` shows what there is.\n"
 
 
 @_OF_A_BROADCAST
