@@ -4,12 +4,12 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test style types tests bench clean
+.PHONY: demo test style types tests tests-without-driver bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
 
-test: style types tests
+test: style types tests tests-without-driver
 
 style: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -22,6 +22,10 @@ tests: $(VENV)/.dev
 	$(BIN)/python -X dev -m pytest -n auto --cov --cov-report=term $(ARGS)
 	$(BIN)/coverage report --include='*/iroh_moq/lite/*,*/iroh_moq/model/*' --fail-under=95
 
+# Once more without the native driver, what depends on it.
+tests-without-driver: $(VENV)/.dev
+	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -X dev -m pytest -n auto tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
+
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
 
@@ -30,7 +34,7 @@ $(VENV)/.python:
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.python pyproject.toml
+$(VENV)/.installed: $(VENV)/.python pyproject.toml setup.py $(wildcard src/iroh_moq/transport/_driver.*[xh])
 	@echo "Setting up (once): installing iroh-moq into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@

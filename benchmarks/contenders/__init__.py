@@ -12,6 +12,7 @@ CONTENDERS: dict[str, str] = {
     "iroh-moq": "benchmarks.contenders.iroh_moq:IrohMoq",
     "iroh-moq without driver": "benchmarks.contenders.iroh_moq:IrohMoqWithoutDriver",
     "moq-rs": "benchmarks.contenders.moq_rs:MoqRs",
+    "driver": "benchmarks.contenders.driver:Driver",
     "iroh": "benchmarks.contenders.iroh:Iroh",
 }
 """Where each is; in the order of the table. One that needs nothing but streams is a `streams.StreamsContender`."""

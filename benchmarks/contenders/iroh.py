@@ -11,7 +11,7 @@ import iroh
 from ..failed import Failed
 from .streams import MAX_STREAMS, Endpoint, In, Link, Out, StreamsContender
 
-__all__ = ["Iroh", "bare_endpoint"]
+__all__ = ["Iroh", "accept_connection", "bare_endpoint", "dial_connection"]
 
 _ALPN = b"bench"
 _READ_SIZE = 256 * 1024
@@ -57,15 +57,24 @@ class _Endpoint(Endpoint):
         return str(iroh.EndpointTicket.from_addr(self._endpoint.addr()))
 
     async def accept(self) -> Link:
-        incoming = await self._endpoint.accept_next()
-        if incoming is None:
-            raise Failed("the endpoint was closed")
-        accepting = await incoming.accept()
-        return _Link(await accepting.connect())
+        return _Link(await accept_connection(self._endpoint))
 
     async def dial(self, address: str) -> Link:
-        ticket = iroh.EndpointTicket.from_string(address)
-        return _Link(await self._endpoint.connect(ticket.endpoint_addr(), _ALPN))
+        return _Link(await dial_connection(self._endpoint, address))
+
+
+async def accept_connection(endpoint: iroh.Endpoint) -> iroh.Connection:
+    """The next connection that somebody dials."""
+    incoming = await endpoint.accept_next()
+    if incoming is None:
+        raise Failed("the endpoint was closed")
+    accepting = await incoming.accept()
+    return await accepting.connect()
+
+
+async def dial_connection(endpoint: iroh.Endpoint, ticket: str) -> iroh.Connection:
+    """A connection to whoever has made the ticket."""
+    return await endpoint.connect(iroh.EndpointTicket.from_string(ticket).endpoint_addr(), _ALPN)
 
 
 @asynccontextmanager

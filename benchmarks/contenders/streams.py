@@ -60,12 +60,20 @@ class In(Protocol):
     async def read(self) -> bytes:
         """What is there, as much as is sensible; empty at the end."""
 
+    def read_nowait(self) -> bytes | None:
+        """The same, or None where it would wait. That is always, where there is no such call."""
+        return None
+
 
 class Link(Protocol):
     """A connection."""
 
     async def open(self) -> Out:
         """Opens a stream."""
+
+    def send_nowait(self, pieces: Sequence[bytes]) -> bool:
+        """Sends all of a stream at once, if that is possible. It never is, where there are no such calls."""
+        return False
 
     async def accept(self) -> In:
         """The next stream that the peer opened; it may have `MAX_STREAMS` open."""
@@ -120,6 +128,13 @@ class _Peer:
         self._link = link
         self.slots = asyncio.Semaphore(min(_UNDER_WAY, window.groups))
 
+    def send_nowait(self, pieces: Sequence[bytes]) -> bool:
+        """Writes a group, for which the caller has taken a slot, at once if that is possible."""
+        if self._link.send_nowait(pieces):
+            self.slots.release()
+            return True
+        return False
+
     async def send(self, pieces: Sequence[bytes]) -> None:
         """Writes a group, for which the caller has taken a slot."""
         try:
@@ -168,6 +183,7 @@ class _TrackWriter(TrackWriter):
         self._peers = peers
         self._tasks = tasks
         self._sequence = -1
+        self._turn = 0
         self.latest: Sequence[bytes] = ()
 
     async def write_group(self, frames: Sequence[bytes]) -> None:
@@ -175,7 +191,16 @@ class _TrackWriter(TrackWriter):
         self.latest = list(_encode(self._next_header(), frames))
         for peer in self._peers:
             await peer.slots.acquire()
-            self._tasks.spawn(peer.send(self.latest))
+            if peer.send_nowait(self.latest):
+                await self._give_way()
+            else:
+                self._tasks.spawn(peer.send(self.latest))
+
+    async def _give_way(self) -> None:
+        """Lets the loop turn once in a while, where nothing else does."""
+        self._turn += 1
+        if self._turn % 64 == 0:
+            await asyncio.sleep(0)
 
     def begin_group(self) -> GroupWriter:
         self._tasks.check()
@@ -234,21 +259,27 @@ class _TrackReader(TrackReader):
                 group += some
             sink(sequence, group)
 
-        await self._each(read)
+        await self._each(read, sink)
 
     async def frames(self, sink: FrameSink) -> None:
+        def all_at_once(sequence: int, group: list[bytes]) -> None:
+            for frame in group:
+                sink(sequence, frame)
+
         async def read(sequence: int, frames: _Frames) -> None:
             while some := await frames.read():
-                for frame in some:
-                    sink(sequence, frame)
+                all_at_once(sequence, some)
 
-        await self._each(read)
+        await self._each(read, all_at_once)
 
-    async def _each(self, read: Any) -> None:
+    async def _each(self, read: Any, take: GroupSink) -> None:
         async with asyncio.TaskGroup() as group:
             while True:
                 sequence, frames = await self._streams.get()
-                group.create_task(read(sequence, frames))
+                if (whole := frames.whole()) is not None:
+                    take(sequence, whole)
+                else:
+                    group.create_task(read(sequence, frames))
 
 
 class _Subscriber(Subscriber):
@@ -266,27 +297,45 @@ class _Subscriber(Subscriber):
         return self._readers[self._order.index(track)]
 
     async def _accept(self, link: Link) -> None:
+        turn = 0
         while True:
-            self._tasks.spawn(self._begin(await link.accept()))
+            stream = await link.accept()
+            data, ended = b"", False
+            while not ended and (more := stream.read_nowait()) is not None:
+                data, ended = data + more, not more
+            if ended:
+                self._put(stream, data, ended)
+            else:
+                self._tasks.spawn(self._begin(stream, data))
+            turn += 1
+            if turn % 64 == 0:
+                await asyncio.sleep(0)
 
-    async def _begin(self, stream: In) -> None:
-        data = b""
+    async def _begin(self, stream: In, data: bytes) -> None:
         while len(data) < _HEADER.size:
             if not (more := await stream.read()):
                 raise Failed("a stream without a header")
             data += more
+        self._put(stream, data, ended=False)
+
+    def _put(self, stream: In, data: bytes, ended: bool) -> None:
         track, sequence = _HEADER.unpack_from(data)
-        self._readers[track].put(sequence, _Frames(stream, data[_HEADER.size :]))
+        self._readers[track].put(sequence, _Frames(stream, data[_HEADER.size :], ended))
 
 
 class _Frames:
     """Cuts a stream into frames."""
 
-    def __init__(self, stream: In, data: bytes) -> None:
+    def __init__(self, stream: In, data: bytes, ended: bool) -> None:
         self._stream = stream
+        self._ended = ended
         self._parts = [data]
         self._size = len(data)
         self._wanted = _LENGTH.size
+
+    def whole(self) -> list[bytes] | None:
+        """All frames, if the stream has ended already."""
+        return self._cut() if self._ended else None
 
     async def read(self) -> list[bytes]:
         """All frames that are here, at least one; none at the end."""

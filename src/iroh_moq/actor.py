@@ -36,7 +36,7 @@ from .errors import ConnectError, Error, InternalConsistencyError, ServerError, 
 from .lite import ALPN
 from .model import BroadcastProducer
 from .session import IncomingSessionStream, MoqSession
-from .transport.iroh import IrohTransport
+from .transport.iroh import IrohTransport, iroh_transport
 
 __all__ = ["Actor", "Connect", "GetPublished", "Incoming", "Publish", "Unpublish", "shut_down_error"]
 
@@ -229,7 +229,7 @@ class Actor:
             case Connect(remote, reply):
                 self._connect(remote, reply)
             case Incoming(connection):
-                self._incoming(IrohTransport(connection))
+                self._incoming(iroh_transport(connection))
             case Publish(name, producer, reply):
                 self._publish(name, producer)
                 _answer(reply, None)

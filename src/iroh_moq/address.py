@@ -34,6 +34,8 @@ def parse_remote(remote: EndpointLike) -> EndpointAddr:
         return EndpointAddr(EndpointId.from_string(text), None, [])
     except IrohError as error:
         shown = text if len(text) <= 40 else text[:40] + "…"
+        if text.startswith(_TICKET_PREFIX):
+            raise InvalidArgument(f"{shown!r} is not a whole ticket: a part was cut off or changed") from error
         raise InvalidArgument(
             f"{shown!r} is neither a ticket (it begins with {_TICKET_PREFIX!r}) nor an endpoint id (64 hex digits)"
         ) from error

@@ -185,6 +185,8 @@ class Moq:
     async def shutdown(self) -> None:
         """Closes every session with code 0 and waits until nothing is left. Can be called again.
 
+        What is still on its way is lost: await `BroadcastProducer.unused` before, after `finish`.
+
         The endpoint is closed too if `bind` made it.
         """
         await self._actor.shutdown()

@@ -16,7 +16,7 @@ from .errors import InvalidArgument, InvalidType, SessionClosed, SessionError
 from .lite import ALPN, LiteSession
 from .model import BroadcastConsumer, OriginConsumer, OriginProducer, normalize_path
 from .transport import Transport, TransportStats
-from .transport.iroh import IrohTransport
+from .transport.iroh import iroh_transport
 
 __all__ = ["REJECTED", "IncomingSession", "IncomingSessionStream", "MoqSession"]
 
@@ -166,7 +166,7 @@ def _as_transport(transport: Transport | Connection) -> Transport:
     if isinstance(transport, Transport):
         return transport
     if isinstance(transport, Connection):
-        return IrohTransport(transport)
+        return iroh_transport(transport)
     raise InvalidType(f"a session runs on an iroh Connection or a Transport, not {type(transport).__name__}")
 
 

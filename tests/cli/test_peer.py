@@ -71,9 +71,9 @@ async def test_a_peer_that_refuses(command: str) -> None:
 async def test_a_broadcast_that_never_comes(command: str) -> None:
     async with bound() as moq:
         await moq.publish("y", BroadcastProducer())
-        ended = await finished(*_arguments(command, moq.ticket()), "--timeout", "0.5")
+        ended = await finished(*_arguments(command, moq.ticket()), "--timeout", "3")
     assert (ended.code, ended.output) == (4, b"")
-    assert ended.errors == ("Error: broadcast 'x' did not come within 0.5 s. `iroh-moq list` shows what there is.\n")
+    assert ended.errors == "Error: broadcast 'x' did not come within 3 s. `iroh-moq list` shows what there is.\n"
 
 
 @_OF_A_BROADCAST
@@ -119,7 +119,8 @@ async def test_interrupted_while_it_waits(command: str, number: signal.Signals, 
 @pytest.mark.parametrize("ticket", ["", "nonsense", "endpointabc", "ab" * 31])
 def test_a_ticket_that_is_none(command: str, ticket: str) -> None:
     assert_wrong_usage(f"Error: '{ticket[:8]}", *_arguments(command, ticket))
-    assert_wrong_usage("' is neither a ticket", *_arguments(command, ticket))
+    complaint = "is not a whole ticket" if ticket.startswith("endpoint") else "' is neither a ticket"
+    assert_wrong_usage(complaint, *_arguments(command, ticket))
 
 
 @_OF_A_BROADCAST

@@ -80,7 +80,7 @@ class Writer:
             await self.stream.write(b"".join(parts))
 
     async def finish(self) -> None:
-        await self.stream.finish()
+        self.stream.finish()
 
     def reset(self, code: int) -> None:
         self.stream.reset(code)

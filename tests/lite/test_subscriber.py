@@ -20,7 +20,7 @@ from iroh_moq import (
     Subscription,
     TrackConsumer,
 )
-from iroh_moq.lite import subscriber
+from iroh_moq.lite import receiving, subscriber
 from iroh_moq.lite.messages import (
     Announce,
     Group,
@@ -623,8 +623,8 @@ class TestReliable:
     async def test_much_that_is_unread_holds_the_peer_back(
         self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(subscriber, "_HOLD_ABOVE", 10_000)
-        monkeypatch.setattr(subscriber, "_RESUME_BELOW", 5_000)
+        monkeypatch.setattr(receiving, "_HOLD_ABOVE", 10_000)
+        monkeypatch.setattr(receiving, "_RESUME_BELOW", 5_000)
         async with lite(memory_pair) as run:
             exchange, consumer = await self.reliable(run)
             wishes = Subscription(ordered=True)
@@ -645,8 +645,8 @@ class TestReliable:
     async def test_a_large_group_that_was_read_holds_nothing_back(
         self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(subscriber, "_HOLD_ABOVE", 1000)
-        monkeypatch.setattr(subscriber, "_RESUME_BELOW", 1000)
+        monkeypatch.setattr(receiving, "_HOLD_ABOVE", 1000)
+        monkeypatch.setattr(receiving, "_RESUME_BELOW", 1000)
         async with lite(memory_pair) as run:
             exchange, consumer = await self.reliable(run)
             wishes = Subscription(ordered=True)
@@ -662,8 +662,8 @@ class TestReliable:
                 await exchange.reply.expect(SubscribeUpdate(wishes).encode())
 
     async def test_the_readers_own_end_is_kept(self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(subscriber, "_HOLD_ABOVE", 1000)
-        monkeypatch.setattr(subscriber, "_RESUME_BELOW", 1000)
+        monkeypatch.setattr(receiving, "_HOLD_ABOVE", 1000)
+        monkeypatch.setattr(receiving, "_RESUME_BELOW", 1000)
         async with lite(memory_pair) as run:
             exchange, consumer = await self.reliable(run, start_group=0, end_group=2)
             wishes = Subscription(ordered=True, start_group=0, end_group=2)
@@ -678,10 +678,10 @@ class TestReliable:
     async def test_a_slow_reader_holds_its_own_groups_back_and_loses_nothing(
         self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(subscriber, "_GROUP_ROOM", 2000)
-        monkeypatch.setattr(subscriber, "_TRACK_ROOM", 2000)
-        monkeypatch.setattr(subscriber, "_HOLD_ABOVE", 2000)
-        monkeypatch.setattr(subscriber, "_RESUME_BELOW", 1000)
+        monkeypatch.setattr(receiving, "_GROUP_ROOM", 2000)
+        monkeypatch.setattr(receiving, "_TRACK_ROOM", 2000)
+        monkeypatch.setattr(receiving, "_HOLD_ABOVE", 2000)
+        monkeypatch.setattr(receiving, "_RESUME_BELOW", 1000)
         async with lite(memory_pair, window=1000) as run:
             exchange, consumer = await self.reliable(run, start_group=0)
             wishes = Subscription(ordered=True, start_group=0)
@@ -703,8 +703,8 @@ class TestReliable:
     async def test_a_group_that_waits_for_room_can_still_be_reset(
         self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(subscriber, "_GROUP_ROOM", 2000)
-        monkeypatch.setattr(subscriber, "_TRACK_ROOM", 2000)
+        monkeypatch.setattr(receiving, "_GROUP_ROOM", 2000)
+        monkeypatch.setattr(receiving, "_TRACK_ROOM", 2000)
         async with lite(memory_pair) as run:
             _, consumer = await self.reliable(run, start_group=0)
             stream = await run.group(Group(0, 0).encode(), (varint(500) + bytes(500)) * 20)

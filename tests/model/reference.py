@@ -54,6 +54,8 @@ class Group:
     kept: bool = True
     """Whether it is in the cache."""
     discarded: bool = False
+    trimmed: int = 0
+    """How many of its frames went, after all readers had passed them."""
     readers: list[Reader] = field(default_factory=list)
 
     @property
@@ -66,7 +68,13 @@ class Group:
 
     @property
     def cost(self) -> int:
-        return GROUP_OVERHEAD + (0 if self.discarded else self.size + FRAME_OVERHEAD * len(self.frames))
+        frames = [] if self.discarded else self.frames[self.trimmed :]
+        return GROUP_OVERHEAD + sum(map(len, frames)) + FRAME_OVERHEAD * len(frames)
+
+    def trim_passed(self) -> None:
+        """What all have read of a group can go before others do."""
+        if self.readers and not self.awaited():
+            self.trimmed = max(self.trimmed, min(reader.place for reader in self.readers))
 
     def fail(self, code: int) -> None:
         self.error = self.error or code
@@ -113,7 +121,13 @@ class Track:
 
     def evict(self) -> None:
         while len(kept := self.kept()) > 1 and sum(group.cost for group in kept) > CACHE.max_bytes:
-            oldest = min(kept, key=lambda group: group.number)
+            kept.sort(key=lambda group: group.number)
+            for group in kept[:-1][:8]:
+                if sum(each.cost for each in kept) > CACHE.max_bytes:
+                    group.trim_passed()
+            if sum(each.cost for each in kept) <= CACHE.max_bytes:
+                return
+            oldest = kept[0]
             oldest.kept = False
             oldest.fail(ErrorCode.EVICTED)
 
@@ -213,7 +227,7 @@ class Consumer:
 
     def wants(self, group: Group) -> bool:
         came = group not in self.given and self.track.groups.index(group) >= self.joined
-        return came and group.number >= self.start
+        return came and group.number >= self.start and not group.trimmed
 
     def awaits(self, group: Group) -> bool:
         held = self.end is not None and group.number > self.end and not self.ordered

@@ -9,7 +9,7 @@ from iroh_moq.errors import ErrorCode, InvalidArgument, InvalidType, MoqError, S
 from iroh_moq.model import BroadcastConsumer, BroadcastDynamic, BroadcastProducer, Cache, Subscription, TrackRequest
 from iroh_moq.model.broadcast import BroadcastState
 from iroh_moq.model.track import TrackState
-from tests.conftest import idle
+from tests.conftest import idle, within
 from tests.model.tools import BAD_CODES, BAD_NAMES, cancel, fails, read_frames, soon, waiting, write_group
 
 
@@ -108,7 +108,7 @@ class TestFinish:
             assert await soon(call) is None
         await soon(broadcast.closed())
         assert await soon(consumer.closed()) is None
-        assert track.closed
+        assert track.is_closed
         assert await read_frames(consumer.subscribe_track("video")) == [b"all"]
 
     async def test_nothing_can_be_added(self) -> None:
@@ -414,3 +414,29 @@ def test_consumers_of_one_broadcast_are_equal() -> None:
     assert first.consume() != second.consume()
     assert first.consume() != first
     assert len({first.consume(), first.consume(), second.consume()}) == 2
+
+
+class TestTheEnd:
+    async def test_unused_is_when_the_last_reader_of_any_track_has_left(self) -> None:
+        broadcast = BroadcastProducer()
+        await broadcast.unused()
+        readers = [broadcast.create_track(name).consume() for name in ("a", "b")]
+        broadcast.finish()
+        waiting = asyncio.ensure_future(broadcast.unused())
+        for reader in readers:
+            await idle()
+            assert not waiting.done()
+            reader.close()
+        async with within():
+            await waiting
+
+    def test_what_it_is_reads_well(self) -> None:
+        broadcast = BroadcastProducer()
+        assert repr(broadcast) == "<BroadcastProducer of no tracks>"
+        track = broadcast.create_track("video")
+        assert repr(broadcast) == "<BroadcastProducer of 'video'>"
+        assert repr(track) == "<TrackProducer 'video', latest group None>"
+        assert repr(track.consume()) == "<TrackConsumer 'video', latest group None>"
+        group = track.append_group()
+        assert repr(group) == "<GroupProducer 0>"
+        group.finish()

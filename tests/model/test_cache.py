@@ -197,3 +197,24 @@ async def test_a_track_may_have_its_own_bounds() -> None:
     consumer = broadcast.consume()
     assert await next_number(consumer.subscribe_track("default", start_group=0)) == 3
     assert await next_number(consumer.subscribe_track("own", start_group=0)) == 0
+
+
+async def test_what_all_have_read_goes_before_what_somebody_is_reading() -> None:
+    """So a producer that waits for its slowest reader loses nothing, however large its groups are."""
+    track, broadcast = new_track(SMALL)
+    reader = broadcast.subscribe_track("video", ordered=True, start_group=0)
+    for _ in range(2):
+        group = track.append_group()
+        for number in range(4):
+            group.write_frame(b"%04d" % number + bytes(996))
+        group.finish()
+    first = await soon(reader.next_group())
+    assert first is not None
+    assert [(await soon(first.read_frame()) or b"")[:4] for _ in range(3)] == [b"0000", b"0001", b"0002"]
+    write_group(track, bytes(1500))
+    assert track._state.cost <= SMALL.max_bytes
+    # Who comes now begins with the first group that has its beginning.
+    assert await next_number(broadcast.subscribe_track("video", start_group=0)) == 1
+    assert [(await soon(first.read_frame()) or b"")[:4], await soon(first.read_frame())] == [b"0003", None]
+    assert await next_number(reader) == 1
+    assert await next_number(reader) == 2

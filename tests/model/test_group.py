@@ -11,7 +11,6 @@ import pytest
 from iroh_moq.aio import Signal
 from iroh_moq.errors import ErrorCode, InvalidArgument, InvalidType, MoqError, SessionClosed, SessionError
 from iroh_moq.model import MAX_FRAME_SIZE, Cache, GroupConsumer, GroupProducer, TrackConsumer
-from iroh_moq.model.group import wake_from_anywhere
 from tests.conftest import idle
 from tests.model.tools import BAD_CODES, cancel, fails, new_track, soon, waiting, write_group
 
@@ -74,9 +73,9 @@ class TestWriting:
 
     async def test_nothing_can_be_written_after_the_end(self) -> None:
         group, reader = await new_group()
-        assert not group.closed
+        assert not group.is_closed
         group.finish()
-        assert group.closed
+        assert group.is_closed
         with pytest.raises(MoqError, match="group 0 is finished, so nothing more can be written") as caught:
             group.write_frame(b"more")
         assert caught.value.code == ErrorCode.CLOSED
@@ -121,7 +120,7 @@ class TestAbort:
         assert await soon(readers[0].read_frame()) == b"one"
         call = await waiting(readers[0].read_frame())
         group.abort(77)
-        assert group.closed
+        assert group.is_closed
         for read in (call, readers[0].read_frame(), readers[1].read_frame()):
             await fails(read, 77, r"group 0 was aborted \(application code 13, code 77\)")
         assert group._state.cost < 1000
@@ -142,7 +141,7 @@ class TestAbort:
         group, _ = await new_group()
         with pytest.raises((InvalidType, InvalidArgument), match="code must be"):
             group.abort(code)
-        assert not group.closed
+        assert not group.is_closed
         group.finish()
 
     async def test_errors_are_copies(self) -> None:
@@ -221,7 +220,7 @@ class TestThrownAway:
         loop = asyncio.new_event_loop()
         waiter = loop.run_until_complete(wait())
         loop.close()
-        wake_from_anywhere(signal)
+        signal.notify_threadsafe()
         assert not waiter.done()
 
 

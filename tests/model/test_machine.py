@@ -302,7 +302,7 @@ class Tracks(Machine):
     def the_state_is_the_same(self) -> None:
         for track in self.all_tracks:
             state, kept = track.producer._state, track.kept()
-            assert track.producer.closed == track.closed
+            assert track.producer.is_closed == track.closed
             assert track.producer.is_used == any(not consumer.closed for consumer in track.consumers)
             assert state.sequences == sorted(state.groups) == sorted(group.number for group in kept)
             assert state.cost == sum(group.cost for group in kept)

@@ -101,10 +101,10 @@ class TestWriting:
 
     async def test_nothing_can_be_added_after_the_end(self) -> None:
         track, _ = new_track()
-        assert not track.closed
+        assert not track.is_closed
         track.finish()
         track.finish()
-        assert track.closed
+        assert track.is_closed
         for write in (track.append_group, partial(track.create_group, 9), partial(track.write_frame, b"more")):
             with pytest.raises(MoqError, match="track 'video' has ended, so nothing more can be written") as caught:
                 write()
@@ -164,7 +164,7 @@ class TestAbort:
         track, _ = new_track()
         with pytest.raises((InvalidType, InvalidArgument), match="code must be"):
             track.abort(code)
-        assert not track.closed
+        assert not track.is_closed
 
     async def test_a_session_that_ends_leaves_what_is_there(self) -> None:
         track, broadcast = new_track()

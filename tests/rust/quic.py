@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from socket import AF_INET, SO_RCVBUF, SOCK_DGRAM, SOL_SOCKET
+from typing import Any
 from weakref import WeakValueDictionary
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
@@ -41,6 +42,7 @@ from iroh_moq.transport.base import (
     StreamReset,
     StreamStopped,
     Transport,
+    TransportError,
     TransportStats,
 )
 
@@ -62,6 +64,7 @@ class _Send(SendStream):
         self._transport = transport
         # aioquic forgets a stream that is over, so its number does not lead to this any more.
         self._sender = sender
+        self._rest: deque[memoryview] = deque()
         self._abandoned = False
 
     @property
@@ -74,28 +77,41 @@ class _Send(SendStream):
                 raise StreamStopped(self.stopped)
             self._transport.raise_if_closed()
 
-    async def write(self, data: Buffer) -> None:
-        transport, sender, view = self._transport, self._sender, memoryview(data).cast("B")
+    def write_nowait(self, *data: Buffer) -> bool:
         self._raise_if_over()
-        while view and not self._abandoned:
-            room = _UNACKNOWLEDGED - (sender._buffer_stop - sender._buffer_start)
-            if room > 0:
-                transport.quic.send_stream_data(self.stream_id, bytes(view[:room]))
-                transport.transmit_soon()
-                view = view[room:]
-            else:
-                await transport.until(
-                    lambda: self._over or sender._buffer_stop - sender._buffer_start < _UNACKNOWLEDGED
-                )
-                self._raise_if_over()
+        self._rest.extend(memoryview(each).cast("B") for each in data)
+        return self._push()
 
-    async def finish(self) -> None:
-        self._raise_if_over()
-        if not self._abandoned and self._sender._buffer_fin is None:
+    async def flushed(self) -> None:
+        while not self._push():
+            await self._transport.until(lambda: self._over or self._room() > 0)
+            self._raise_if_over()
+
+    def _room(self) -> int:
+        return _UNACKNOWLEDGED - (self._sender._buffer_stop - self._sender._buffer_start)
+
+    def _push(self) -> bool:
+        """Hands over what there is room for; whether that was all."""
+        while self._rest and not self._abandoned:
+            room = self._room()
+            if room <= 0:
+                return False
+            view = self._rest.popleft()
+            self._transport.quic.send_stream_data(self.stream_id, bytes(view[:room]))
+            self._transport.transmit_soon()
+            if len(view) > room:
+                self._rest.appendleft(view[room:])
+        return True
+
+    def finish(self) -> None:
+        if not self._over and self._sender._buffer_fin is None:
             self._transport.quic.send_stream_data(self.stream_id, b"", end_stream=True)
             self._transport.transmit_soon()
 
-    async def acknowledged(self) -> None:
+    def acknowledged(self) -> asyncio.Future[None]:
+        return self._transport.waits(self._acknowledged())
+
+    async def _acknowledged(self) -> None:
         await self._transport.until(lambda: self._over or self._sender.is_finished)
         # Data and FIN that all arrived stay so, whatever came after; an acknowledged reset does not count.
         if not self._sender.is_finished or self._sender._reset_error_code is not None:
@@ -128,6 +144,16 @@ class _Recv(RecvStream):
         self._buffer.clear()
         self._reset = code
 
+    def read_nowait(self, limit: int = READ_SIZE) -> bytes | None:
+        if self._reset is not None:
+            raise StreamReset(self._reset)
+        if not self._buffer and not self._finished:
+            self._transport.raise_if_closed()
+            return None
+        data = bytes(self._buffer[:limit])
+        del self._buffer[:limit]
+        return data
+
     async def read(self, limit: int = READ_SIZE) -> bytes:
         await self._transport.until(
             lambda: (
@@ -137,12 +163,8 @@ class _Recv(RecvStream):
                 or self._transport.close_error is not None
             )
         )
-        if self._reset is not None:
-            raise StreamReset(self._reset)
-        if not self._buffer and not self._finished:
-            self._transport.raise_if_closed()
-        data = bytes(self._buffer[:limit])
-        del self._buffer[:limit]
+        data = self.read_nowait(limit)
+        assert data is not None
         return data
 
     def stop(self, code: int) -> None:
@@ -164,6 +186,7 @@ class QuicTransport(Transport):
 
         self._protocol = protocol
         self._error: SessionError | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self._sending: WeakValueDictionary[int, _Send] = WeakValueDictionary()
         self._receiving: dict[int, _Recv] = {}
@@ -175,6 +198,18 @@ class QuicTransport(Transport):
         self.received_packets = self.received_bytes = 0
 
     # What the streams and the protocol use.
+
+    def waits(self, waiting: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Something that ends with the connection at the latest, for someone who may ask for its outcome."""
+        task = asyncio.ensure_future(waiting)
+        self._tasks.add(task)
+        task.add_done_callback(self._waited)
+        return task
+
+    def _waited(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def until(self, ready: Callable[[], bool]) -> None:
         """Waits until something that the peer or another task did makes `ready` true."""
@@ -275,6 +310,9 @@ class QuicTransport(Transport):
     async def open_uni(self) -> SendStream:
         return self._send(await self._open(uni=True))
 
+    def open_uni_nowait(self) -> SendStream | None:
+        return None
+
     async def accept_bi(self) -> tuple[SendStream, RecvStream]:
         await self.until(lambda: bool(self._bi) or self._error is not None)
         if not self._bi:
@@ -283,8 +321,14 @@ class QuicTransport(Transport):
 
     async def accept_uni(self) -> RecvStream:
         await self.until(lambda: bool(self._uni) or self._error is not None)
+        stream = self.accept_uni_nowait()
+        assert stream is not None
+        return stream
+
+    def accept_uni_nowait(self) -> RecvStream | None:
         if not self._uni:
             self.raise_if_closed()
+            return None
         stream = self._uni.popleft()
         self.wake()
         return stream
@@ -296,6 +340,12 @@ class QuicTransport(Transport):
     async def uni_settled(self) -> None:
         opened = self._uni_opened
         await self.until(lambda: self._uni_opened - len(self._uni) >= opened or self._error is not None)
+
+    def send_datagram(self, data: Buffer) -> None:
+        raise TransportError("this transport has no datagrams")
+
+    async def read_datagram(self) -> bytes:
+        raise TransportError("this transport has no datagrams")
 
     def close(self, code: int, reason: str) -> None:
         if self._error is None:
@@ -336,6 +386,8 @@ class QuicTransport(Transport):
 
     async def aclose(self) -> None:
         await self.closed()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         await self._protocol.dispose()
 
 

@@ -9,7 +9,15 @@ from typing import TypeVar
 
 import pytest
 
-from iroh_moq.transport import ConnectionLost, RecvStream, SendStream, StreamReset, StreamStopped, Transport
+from iroh_moq.transport import (
+    ConnectionLost,
+    RecvStream,
+    SendStream,
+    StreamReset,
+    StreamStopped,
+    Transport,
+    TransportError,
+)
 from tests.conftest import within
 
 T = TypeVar("T")
@@ -27,11 +35,11 @@ async def soon(awaitable: Awaitable[T]) -> T:
 
 
 async def read_all(stream: RecvStream) -> bytes:
-    data = b""
+    data = bytearray()
     async with within(PATIENCE):
         while more := await stream.read():
             data += more
-    return data
+    return bytes(data)
 
 
 async def read(stream: RecvStream, size: int) -> bytes:
@@ -86,11 +94,11 @@ class Contract:
             await send.write(bytearray(b"ab"))
             await send.write(memoryview(b"cd"))
             await send.write(b"")
-            await send.finish()
+            send.finish()
             assert await read_all(there) == b"abcd"
             assert await there.read() == b""
             await back.write(b"reply")
-            await back.finish()
+            back.finish()
             assert await read_all(recv) == b"reply"
 
     async def test_megabytes_arrive_as_they_are(self) -> None:
@@ -100,7 +108,7 @@ class Contract:
 
             async def write() -> None:
                 await send.write(data)
-                await send.finish()
+                send.finish()
 
             writing = asyncio.ensure_future(write())
             assert await read_all(recv) == data
@@ -118,7 +126,7 @@ class Contract:
             for index in range(50):
                 send = await soon(pair[0].open_uni())
                 await send.write(bytes((index,)))
-                await send.finish()
+                send.finish()
             assert [await read_all(await soon(pair[1].accept_uni())) for _ in range(50)] == [
                 bytes((index,)) for index in range(50)
             ]
@@ -167,17 +175,38 @@ class Contract:
         async with self.pair() as pair:
             send, recv = await uni(pair)
             await send.write(b"abc")
-            await send.finish()
+            send.finish()
             waiting = asyncio.ensure_future(send.acknowledged())
             assert await read_all(recv) == b"abc"
             await soon(waiting)
             send.reset(5)
             send.set_priority(3)
 
+    async def test_several_may_ask_what_becomes_of_a_stream(self) -> None:
+        async with self.pair() as pair:
+            send, recv = await uni(pair)
+            send.finish()
+            first, second = send.acknowledged(), send.acknowledged()
+            assert await read_all(recv) == b""
+            await soon(asyncio.gather(first, second, send.acknowledged()))
+
+    async def test_a_reset_is_the_answer_for_all_who_have_asked(self) -> None:
+        async with self.pair() as pair:
+            send, recv = await uni(pair)
+            asked = [send.acknowledged() for _ in range(3)]
+            await asyncio.sleep(0)
+            send.reset(5)
+            with pytest.raises(StreamReset) as caught:
+                await read_all(recv)
+            assert caught.value.code == 5
+            for waiting in asked:
+                with pytest.raises(StreamStopped):
+                    await soon(waiting)
+
     async def test_a_stop_is_the_answer_where_nothing_is_acknowledged(self) -> None:
         async with self.pair() as pair:
             send, recv = await uni(pair)
-            waiting = asyncio.ensure_future(send.acknowledged())
+            waiting = send.acknowledged()
             await asyncio.sleep(0)
             recv.stop(77)
             with pytest.raises(StreamStopped) as caught:
@@ -193,7 +222,7 @@ class Contract:
             async def write() -> None:
                 for byte in sent:
                     await send.write(bytes((byte,)))
-                await send.finish()
+                send.finish()
 
             writing = asyncio.ensure_future(write())
             async with within(PATIENCE):
@@ -224,6 +253,34 @@ class Contract:
             assert isinstance(recv, RecvStream)
             assert await read(recv, 1) == b"x"
 
+    async def test_datagrams_go_both_ways(self) -> None:
+        async with self.pair() as pair:
+            for sender, receiver in (pair, pair[::-1]):
+                for data in (b"", b"x", bytearray(b"ab"), memoryview(b"cd"), bytes(1000)):
+                    sender.send_datagram(data)
+                    assert await soon(receiver.read_datagram()) == data
+
+    @pytest.mark.parametrize("size", [2000, 65_536, 1 << 20])
+    async def test_a_datagram_that_fits_no_packet_harms_nothing(self, size: int) -> None:
+        async with self.pair() as pair:
+            with pytest.raises(TransportError) as caught:
+                pair[0].send_datagram(bytes(size))
+            assert not isinstance(caught.value, ConnectionLost)
+            assert pair[0].close_error is None
+            pair[0].send_datagram(b"x")
+            assert await soon(pair[1].read_datagram()) == b"x"
+
+    async def test_a_cancelled_read_of_a_datagram_loses_nothing(self) -> None:
+        async with self.pair() as pair:
+            for data in (b"a", b"b"):
+                reading = asyncio.ensure_future(pair[1].read_datagram())
+                await asyncio.sleep(0)
+                pair[0].send_datagram(data)
+                reading.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await reading
+                assert await soon(pair[1].read_datagram()) == data
+
     async def test_settled_is_when_every_stream_that_has_come_is_accepted(self) -> None:
         async with self.pair() as pair:
             accepted: asyncio.Queue[RecvStream] = asyncio.Queue()
@@ -245,7 +302,7 @@ class Contract:
             sent = [await soon(pair[0].open_uni()) for _ in range(30)]
             for send in sent:
                 await send.write(b"x")
-                await send.finish()
+                send.finish()
             for send in sent:
                 await soon(send.acknowledged())
             await soon(pair[1].uni_settled())
@@ -278,7 +335,13 @@ class Contract:
             send, recv, back, there = await bi(pair)
             pending = [
                 asyncio.ensure_future(call)
-                for call in (there.read(), pair[1].accept_bi(), pair[1].accept_uni(), back.acknowledged())
+                for call in (
+                    there.read(),
+                    pair[1].accept_bi(),
+                    pair[1].accept_uni(),
+                    pair[1].read_datagram(),
+                    back.acknowledged(),
+                )
             ]
             await asyncio.sleep(0)
             pair[0].close(7, "bye")
@@ -293,6 +356,7 @@ class Contract:
                     transport.open_uni,
                     transport.accept_bi,
                     transport.accept_uni,
+                    transport.read_datagram,
                     lambda writer=writer: writer.write(b"x"),  # type: ignore[misc]
                 ]
                 if reader is recv:
@@ -301,6 +365,8 @@ class Contract:
                     with pytest.raises(ConnectionLost) as caught:
                         await soon(again())
                     assert (caught.value.error.code, caught.value.error.reason) == (7, "bye")
+                with pytest.raises(ConnectionLost):
+                    transport.send_datagram(b"x")
                 writer.reset(1)
                 writer.set_priority(1)
                 reader.stop(1)

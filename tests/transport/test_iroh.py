@@ -3,64 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from iroh import Connection, EndpointAddr, EndpointId
 
 from iroh_moq import ALPN
-from iroh_moq.transport import ConnectionLost, StreamReset, StreamStopped
-from iroh_moq.transport import iroh as module
+from iroh_moq.transport import ConnectionLost, StreamReset, StreamStopped, iroh_base
 from iroh_moq.transport.codes import from_wire, to_wire
-from iroh_moq.transport.iroh import IrohTransport
+from iroh_moq.transport.iroh_package import PackageTransport
 from tests.endpoints import bare_endpoint
-from tests.transport.contract import CODES, Contract, Pair, closing, read_all, soon
+from tests.transport.contract import CODES, closing, read_all, soon
+from tests.transport.ends import IrohContract, Make, both, half, native, needs_driver
 
 STRANGE = [0, 77, (1 << 62) - 1]
 """Codes outside WebTransport's range, such as another kind of peer may send."""
 
 
-@asynccontextmanager
-async def connections() -> AsyncIterator[tuple[Connection, Connection]]:
-    """The two ends of a connection, with nothing of ours on it."""
-    async with AsyncExitStack() as stack:
-        first = await stack.enter_async_context(bare_endpoint())
-        second = await stack.enter_async_context(bare_endpoint())
-
-        async def accept() -> Connection:
-            incoming = await second.accept_next()
-            assert incoming is not None
-            return await (await incoming.accept()).connect()
-
-        accepting = asyncio.ensure_future(accept())
-        dialled = await soon(first.connect(EndpointAddr(second.id(), None, second.bound_sockets()), ALPN))
-        yield dialled, await soon(accepting)
+class TestPackage(IrohContract):
+    makes = PackageTransport, PackageTransport
 
 
-@asynccontextmanager
-async def half() -> AsyncIterator[tuple[IrohTransport, Connection]]:
-    """Our transport, and the peer's bare connection."""
-    async with connections() as (ours, theirs):
-        transport = IrohTransport(ours)
-        async with closing(transport):
-            yield transport, theirs
+@needs_driver
+class TestNative(IrohContract):
+    makes = native, native
 
 
-class TestIroh(Contract):
-    @asynccontextmanager
-    async def pair(self) -> AsyncIterator[Pair]:
-        async with connections() as (first, second):
-            pair = IrohTransport(first), IrohTransport(second)
-            async with closing(*pair):
-                yield pair
+@needs_driver
+class TestNativeToPackage(IrohContract):
+    makes = native, PackageTransport
 
 
+@both
 class TestCodesOnTheWire:
     @pytest.mark.parametrize("code", CODES)
-    async def test_ours_are_in_the_range_of_webtransport(self, code: int) -> None:
-        async with half() as (transport, peer):
+    async def test_ours_are_in_the_range_of_webtransport(self, make: Make, code: int) -> None:
+        async with half(make) as (transport, peer):
             send, recv = await soon(transport.open_bi())
             await send.write(b"x")
             stream = await soon(peer.accept_bi())
@@ -71,8 +49,8 @@ class TestCodesOnTheWire:
             assert await soon(back.stopped()) == to_wire(code)
 
     @pytest.mark.parametrize("wire", [*STRANGE, to_wire(13), to_wire(31)])
-    async def test_theirs_are_understood_or_taken_as_they_are(self, wire: int) -> None:
-        async with half() as (transport, peer):
+    async def test_theirs_are_understood_or_taken_as_they_are(self, make: Make, wire: int) -> None:
+        async with half(make) as (transport, peer):
             send, recv = await soon(transport.open_bi())
             await send.write(b"x")
             stream = await soon(peer.accept_bi())
@@ -85,15 +63,25 @@ class TestCodesOnTheWire:
                 await soon(send.acknowledged())
             assert caught.value.code == from_wire(wire)
 
-    async def test_a_close_is_the_plain_number(self) -> None:
-        async with half() as (transport, peer):
+    async def test_a_close_is_the_plain_number(self, make: Make) -> None:
+        async with half(make) as (transport, peer):
             transport.close(42, "rejected")
             assert await soon(peer.closed()) == "closed by peer: rejected (code 42)"
 
 
+@both
 class TestPriority:
+    async def test_it_may_come_too_late(self, make: Make) -> None:
+        async with half(make) as (transport, _):
+            send = await soon(transport.open_uni())
+            await send.write(b"x")
+            send.reset(0)
+            send.set_priority(1)
+
+
+class TestPriorityOfThePackage:
     async def test_it_is_set_with_the_next_write(self) -> None:
-        async with half() as (transport, _):
+        async with half(PackageTransport) as (transport, _):
             send: Any = await soon(transport.open_uni())
             send.set_priority(5)
             send.set_priority(-(1 << 31))
@@ -101,28 +89,24 @@ class TestPriority:
             assert await soon(send._handle.priority()) == -(1 << 31)
 
     async def test_it_is_changed_where_no_write_follows(self) -> None:
-        async with half() as (transport, _):
+        async with half(PackageTransport) as (transport, _):
             send: Any = await soon(transport.open_uni())
             await send.write(b"x")
             send.set_priority((1 << 31) - 1)
             calls = [task for task in asyncio.all_tasks() if task.get_name().endswith(": priority")]
             await soon(asyncio.gather(*calls))
             assert await send._handle.priority() == (1 << 31) - 1
-            await send.finish()
-            send.set_priority(1)
-
-    async def test_a_priority_may_come_too_late(self) -> None:
-        async with half() as (transport, _):
-            send = await soon(transport.open_uni())
-            await send.write(b"x")
-            send.reset(0)
+            send.finish()
             send.set_priority(1)
 
 
+@both
 class TestLimits:
-    async def test_a_peer_may_open_as_many_streams_as_it_was_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "_MAX_STREAMS", 120)
-        async with half() as (transport, peer):
+    async def test_a_peer_may_open_as_many_streams_as_it_was_told(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(iroh_base, "_MAX_STREAMS", 120)
+        async with half(make) as (transport, peer):
             # A stream of this side's first tells the peer of its limits.
             await (await soon(transport.open_uni())).write(b"x")
             await soon(peer.accept_uni())
@@ -133,8 +117,8 @@ class TestLimits:
             await soon(opening)
             assert len(streams) == 120
 
-    async def test_a_read_that_was_left_behind_keeps_to_the_next_limit(self) -> None:
-        async with half() as (transport, peer):
+    async def test_a_read_that_was_left_behind_keeps_to_the_next_limit(self, make: Make) -> None:
+        async with half(make) as (transport, peer):
             stream = await soon(peer.open_uni())
             await soon(stream.write_all(b"x"))
             recv = await soon(transport.accept_uni())
@@ -151,8 +135,8 @@ class TestLimits:
             assert await soon(stream.stopped()) == to_wire(3)
             assert await soon(recv.read()) == b""
 
-    async def test_a_stop_need_not_wait_for_a_read_that_was_left_behind(self) -> None:
-        async with half() as (transport, peer):
+    async def test_a_stop_need_not_wait_for_a_read_that_was_left_behind(self, make: Make) -> None:
+        async with half(make) as (transport, peer):
             stream = await soon(peer.open_uni())
             await soon(stream.write_all(b"x"))
             recv = await soon(transport.accept_uni())
@@ -163,8 +147,8 @@ class TestLimits:
             recv.stop(3)
             assert await soon(stream.stopped()) == to_wire(3)
 
-    async def test_a_large_write_can_be_cancelled_and_reset(self) -> None:
-        async with half() as (transport, peer):
+    async def test_a_large_write_can_be_cancelled_and_reset(self, make: Make) -> None:
+        async with half(make) as (transport, peer):
             send = await soon(transport.open_uni())
             writing = asyncio.ensure_future(send.write(bytes(64 << 20)))
             recv = await soon(peer.accept_uni())
@@ -177,38 +161,39 @@ class TestLimits:
             assert await soon(recv.received_reset()) == to_wire(2)
 
 
+@both
 class TestTheConnection:
-    async def test_is_there_for_what_the_transport_does_not_offer(self) -> None:
-        async with half() as (transport, peer):
+    async def test_is_there_for_what_the_transport_does_not_offer(self, make: Make) -> None:
+        async with half(make) as (transport, peer):
             assert isinstance(transport.connection, Connection)
             assert isinstance(transport.remote_id, EndpointId)
             assert transport.connection.remote_id() == transport.remote_id
             assert peer.remote_id() != transport.remote_id
 
-    async def test_closed_under_it_by_its_owner(self) -> None:
-        async with half() as (transport, _):
+    async def test_closed_under_it_by_its_owner(self, make: Make) -> None:
+        async with half(make) as (transport, _):
             transport.connection.close(5, b"mine")
             error = await soon(transport.closed())
             assert error.local
             with pytest.raises(ConnectionLost):
                 await soon(transport.open_uni())
 
-    async def test_a_reason_that_is_not_text(self) -> None:
-        async with half() as (transport, peer):
+    async def test_a_reason_that_is_not_text(self, make: Make) -> None:
+        async with half(make) as (transport, peer):
             peer.close(3, b"\xff\x00ab")
             error = await soon(transport.closed())
             assert error.code == 3
             assert error.reason.endswith("ab")
 
-    async def test_the_first_to_learn_of_the_end_tells_the_rest(self) -> None:
-        async with half() as (transport, peer):
+    async def test_the_first_to_learn_of_the_end_tells_the_rest(self, make: Make) -> None:
+        async with half(make) as (transport, peer):
             peer.close(9, b"over")
             with pytest.raises(ConnectionLost) as caught:
                 await soon(transport.accept_uni())
             assert transport.close_error is not None
             assert (caught.value.error.code, caught.value.error.reason) == (9, "over")
 
-    async def test_the_endpoint_goes_away(self) -> None:
+    async def test_the_endpoint_goes_away(self, make: Make) -> None:
         async with bare_endpoint() as first, bare_endpoint() as second:
             accepting = asyncio.ensure_future(second.accept_next())
             dialling = asyncio.ensure_future(
@@ -217,7 +202,7 @@ class TestTheConnection:
             incoming = await soon(accepting)
             assert incoming is not None
             connection = await (await incoming.accept()).connect()
-            transport = IrohTransport(await soon(dialling))
+            transport = make(await soon(dialling))
             async with closing(transport):
                 await second.close()
                 error = await soon(transport.closed())

@@ -11,7 +11,7 @@ from iroh import IrohError, SendStream, iroh_ffi
 
 from iroh_moq.transport import iroh_bytes
 from tests.transport.contract import soon
-from tests.transport.test_iroh import connections
+from tests.transport.ends import connections
 
 WAYS = [iroh_bytes.write_all, SendStream.write_all]
 

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from iroh import IrohError
 
 from iroh_moq import SessionError
-from iroh_moq.transport import ConnectionLost, StreamReset, StreamStopped
+from iroh_moq.transport import ConnectionLost, StreamReset, StreamStopped, TransportError
 from iroh_moq.transport.codes import to_wire
 from iroh_moq.transport.iroh_errors import session_error, transport_error
-
-
-class _Failure:
-    """As the package's error, which only its Rust part can make."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def message(self) -> str:
-        return self.text
-
-
-def failure(text: str) -> IrohError:
-    return cast(IrohError, _Failure(text))
-
 
 APPLICATION = 'ConnectionLost(ApplicationClosed(ApplicationClose {{ error_code: {}, reason: b"{}" }}))'
 
 
 @pytest.mark.parametrize(("wire", "code"), [(to_wire(13), 13), (to_wire(31), 31), (77, 77)])
 def test_resets_and_stops_have_their_codes(wire: int, code: int) -> None:
-    reset, stop = (transport_error(failure(f"{kind}({wire})"), None) for kind in ("Reset", "Stopped"))
+    reset, stop = (transport_error(f"{kind}({wire})", None) for kind in ("Reset", "Stopped"))
     assert isinstance(reset, StreamReset)
     assert isinstance(stop, StreamStopped)
     assert (reset.code, stop.code) == (code, code)
@@ -58,9 +40,16 @@ def test_resets_and_stops_have_their_codes(wire: int, code: int) -> None:
 def test_why_a_connection_ended(text: str, code: int | None, reason: str) -> None:
     error = session_error(text)
     assert (error.code, error.reason, error.local) == (code, reason, False)
-    lost = transport_error(failure(text), None)
+    lost = transport_error(text, None)
     assert isinstance(lost, ConnectionLost)
     assert (lost.error.code, lost.error.reason) == (code, reason)
+
+
+@pytest.mark.parametrize("text", ["TooLarge", "UnsupportedByPeer", "Disabled"])
+def test_a_datagram_that_cannot_be_sent_is_not_the_end(text: str) -> None:
+    for closed in (None, SessionError(1, "over")):
+        assert type(transport_error(text, closed)) is TransportError
+    assert isinstance(transport_error(APPLICATION.format(1, text), None), ConnectionLost)
 
 
 @pytest.mark.parametrize("text", ["closed", "ConnectionLost(LocallyClosed)"])
@@ -72,16 +61,16 @@ def test_an_end_by_this_side(text: str) -> None:
 def test_what_is_known_of_the_end_counts_for_more_than_the_text() -> None:
     known = SessionError(3, "known")
     for text in ("ConnectionLost(LocallyClosed)", "closed stream", "whatever"):
-        lost = transport_error(failure(text), known)
+        lost = transport_error(text, known)
         assert isinstance(lost, ConnectionLost)
         assert lost.error is known
     # But what happened to the stream before is what it says.
-    assert isinstance(transport_error(failure("Reset(5)"), known), StreamReset)
+    assert isinstance(transport_error("Reset(5)", known), StreamReset)
 
 
 @pytest.mark.parametrize("text", ["ClosedStream", "closed stream"])
 def test_a_stream_that_this_side_has_closed(text: str) -> None:
-    error = transport_error(failure(text), None)
+    error = transport_error(text, None)
     assert isinstance(error, StreamStopped)
     assert error.code == 0
 
@@ -89,7 +78,7 @@ def test_a_stream_that_this_side_has_closed(text: str) -> None:
 @given(st.text())
 def test_any_text_becomes_some_error(text: str) -> None:
     assert len(session_error(text).reason) <= max(201, len(text))
-    assert isinstance(transport_error(failure(text), None), (ConnectionLost, StreamReset, StreamStopped))
+    assert isinstance(transport_error(text, None), (ConnectionLost, StreamReset, StreamStopped))
 
 
 @given(

@@ -68,7 +68,7 @@ class TestFlowControl:
             await waits(opening)
             recv = await second.accept_uni()
             await waits(opening)
-            await streams[0].finish()
+            streams[0].finish()
             assert await read_all(recv) == b""
             await soon(opening)
             opening = asyncio.ensure_future(first.open_uni())
@@ -97,7 +97,7 @@ class TestEnds:
     async def test_a_stop_after_the_end_stops_nothing(self) -> None:
         async with connected() as pair:
             send, recv = await uni((pair[0], pair[1]))
-            await send.finish()
+            send.finish()
             recv.stop(4)
             await soon(send.acknowledged())
 
@@ -105,7 +105,7 @@ class TestEnds:
         async with connected() as pair:
             send, recv = await uni((pair[0], pair[1]))
             await send.write(b"unread")
-            await send.finish()
+            send.finish()
             recv.stop(4)
             with pytest.raises(StreamStopped):
                 await soon(send.acknowledged())

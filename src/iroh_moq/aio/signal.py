@@ -17,12 +17,12 @@ class Signal:
     __slots__ = ("_waiters",)
 
     def __init__(self) -> None:
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[None]] | None = None
 
     def notify(self) -> None:
         """Wakes all waiters. Costs one truth test when there are none."""
         if self._waiters:
-            waiters, self._waiters = self._waiters, []
+            waiters, self._waiters = self._waiters, None
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
@@ -38,14 +38,25 @@ class Signal:
         It counts from this call on, where a task made of :meth:`wait` counts only from its start.
         """
         waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        if self._waiters is None:
+            self._waiters = [waiter]
+        else:
+            self._waiters.append(waiter)
         return waiter
 
     def forget(self, waiter: asyncio.Future[None]) -> None:
         """Lets go of a future that nobody waits for any more."""
         waiter.cancel()
-        if waiter in self._waiters:
+        if self._waiters and waiter in self._waiters:
             self._waiters.remove(waiter)
+
+    def notify_threadsafe(self) -> None:
+        """As :meth:`notify`, from a finalizer, which may run on any thread or after the loop."""
+        for waiter in list(self._waiters or ()):
+            loop = waiter.get_loop()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self.notify)
+                return
 
     async def wait(self) -> None:
         """Returns at the next :meth:`notify`. Cancelling is safe."""

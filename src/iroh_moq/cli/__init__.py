@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from ..transport.driver import driver
 from ..version import __version__
 from .id import show_id
 from .list import list_broadcasts
@@ -16,11 +17,21 @@ from .watch import watch
 __all__ = ["main"]
 
 
+def show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Prints the version, and what the streams of iroh connections run on."""
+    if wanted:
+        used = "in use" if driver.module is not None else f"not in use: {driver.reason}"
+        click.echo(f"iroh-moq {__version__}, native driver {used}")
+        context.exit()
+
+
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog=EXIT_CODES,
 )
-@click.version_option(__version__, prog_name="iroh-moq")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version, help="Show the version."
+)
 @verbose_option
 def main() -> None:
     """Live streams between programs, peer to peer.

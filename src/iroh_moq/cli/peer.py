@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from iroh import EndpointAddr
 
@@ -12,9 +12,13 @@ from ..errors import ErrorCode
 from ..model import BroadcastConsumer
 from ..moq import Moq
 from ..session import MoqSession
+from .output import say
 from .run import Exit, Failure
 
 __all__ = ["SKIPPED", "connect", "find_broadcast"]
+
+_EXPECTED = 2.0
+"""Seconds after which whoever waits wants to know for what."""
 
 SKIPPED = frozenset({ErrorCode.OLD, ErrorCode.EVICTED, ErrorCode.LAGGED})
 """How groups end that a live stream goes on without."""
@@ -29,7 +33,8 @@ async def connect(moq: Moq, remote: EndpointAddr, timeout: float | None) -> MoqS
     hint = "Is it still running, is its ticket the latest, and does --network reach it?"
     peer = remote.id().fmt_short()
     async with _limit(timeout, Exit.UNREACHABLE, f"peer {peer} did not answer {_within(timeout)}. {hint}"):
-        return await moq.connect(remote)
+        with _patience(f"connecting to {peer} ..."):
+            return await moq.connect(remote)
 
 
 async def find_broadcast(
@@ -45,7 +50,18 @@ async def find_broadcast(
     left = None if timeout is None else timeout - (asyncio.get_running_loop().time() - started)
     hint = "`iroh-moq list` shows what there is."
     async with _limit(left, Exit.NOT_FOUND, f"broadcast {name!r} did not come {_within(timeout)}. {hint}"):
-        return session, await session.subscribe(name)
+        with _patience(f"waiting for broadcast {name!r} ..."):
+            return session, await session.subscribe(name)
+
+
+@contextmanager
+def _patience(what: str) -> Iterator[None]:
+    """Says what is waited for, if it takes longer than people expect."""
+    timer = asyncio.get_running_loop().call_later(_EXPECTED, say, what)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 
 from ..errors import ErrorCode, MoqError
 from ..model.group import MAX_FRAME_SIZE
+from ..transport import Received
 from .messages import (
     Announce,
     AnnounceRequest,
@@ -199,54 +200,64 @@ _REPLIES: dict[int, Callable[[bytes], SubscribeReply]] = {
 }
 
 
+_LARGE = 16 * 1024
+"""Bytes from which a frame is cut straight from the piece in which it came, and a piece kept as it is."""
+
+
 class GroupDecoder:
     """What a unidirectional stream carries: a type, the group's header, then frames.
 
     `group` is None until the header has come. A frame that comes in one piece is cut from it with
-    one copy; the pieces of another are gathered, so that however small they are, they take no more
-    than their bytes.
+    one copy, and so is one whose pieces are large. Small pieces are gathered, so that however small
+    they are, they take no more than their bytes.
     """
 
-    __slots__ = ("_header", "_max_frame_size", "_missing", "_partial", "_rest", "error", "group")
+    __slots__ = ("_header", "_max_frame_size", "_missing", "_pieces", "_rest", "_size", "_small", "error", "group")
 
     def __init__(self, max_frame_size: int = MAX_FRAME_SIZE) -> None:
         self.group: Group | None = None
         self.error: MoqError | None = None
-        self._header: _GroupHeaderDecoder | None = _GroupHeaderDecoder()
+        self._header: _GroupHeaderDecoder | None = None  # while it comes in pieces
         self._max_frame_size = max_frame_size
         self._rest = b""  # the beginning of a frame's size
-        self._partial = bytearray()
-        self._missing = 0
+        self._size = 0  # of the frame that is not yet whole
+        self._missing = 0  # of its bytes
+        # Of those that are there: the large ones, in their order, and the small ones that came last.
+        self._pieces: list[Received | bytearray] | None = None
+        self._small: bytearray | None = None
 
     @property
     def buffered(self) -> int:
         """How many bytes are kept of the header or of a frame that is not yet whole."""
-        return self._header.buffered if self._header is not None else len(self._partial) + len(self._rest)
+        header = 0 if self._header is None else self._header.buffered
+        return header + self._size - self._missing + len(self._rest)
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: Received) -> list[bytes]:
         """Takes more of the stream and returns the frames that became whole."""
         if self.error is not None:
             return []
-        if self._header is not None:
-            headers = self._header.feed(data)
-            self.error = self._header.error
-            if not headers:
-                return []
-            self.group = headers[0]
-            data, self._header = self._header.rest(), None
-        frames: list[bytes] = []
         position = 0
+        if self.group is None:
+            header = _whole_header(data) if self._header is None else None
+            if header is not None:
+                self.group, position = header
+            else:
+                data = self._header_piece(data)
+                if self.group is None:
+                    return []
+        frames: list[bytes] = []
         if self._missing:
             part = data[: self._missing]
-            self._partial += part
-            self._missing -= len(part)
+            self._gather(part)
             if self._missing:
                 return frames
-            frames.append(bytes(self._partial))
-            self._partial = bytearray()
+            frames.append(self._whole())
             position = len(part)
-        elif self._rest:
-            data, self._rest = self._rest + data, b""
+        if self._rest:
+            data, self._rest = self._rest + bytes(data), b""
+        if type(data) is not bytes:
+            position = self._cut_large(data, position, frames)
+            data, position = bytes(data[position:]), 0
         end = len(data)
         while position < end:
             size, start = data[position], position + 1
@@ -256,32 +267,89 @@ class GroupDecoder:
                     self._rest = data[position:]
                     break
                 size, start = found
-            if size > self._max_frame_size:
-                self.error = MoqError(
-                    ErrorCode.FRAME_TOO_LARGE, f"a frame of {size} bytes; at most {self._max_frame_size} are allowed"
-                )
-                break
             position = start + size
-            if position <= end:
+            if position <= end and size <= self._max_frame_size:
                 frames.append(data[start:position])
-            else:
-                self._partial += data[start:]
-                self._missing = position - end
+            elif not self._begin(size, data[start:]):
+                break
         return frames
+
+    def _header_piece(self, data: Received) -> bytes:
+        """Takes in a piece of the header; what comes after it, once it is whole."""
+        if self._header is None:
+            self._header = _GroupHeaderDecoder()
+        headers = self._header.feed(bytes(data))
+        self.error = self._header.error
+        if not headers:
+            return b""
+        self.group, rest, self._header = headers[0], self._header.rest(), None
+        return rest
+
+    def _cut_large(self, data: Received, position: int, frames: list[bytes]) -> int:
+        """Cuts large frames straight from a view, up to the first that is not; where that begins."""
+        while (found := peek_varint(data, position)) is not None and found[0] >= _LARGE:
+            size, start = found
+            position = start + size
+            if position <= len(data) and size <= self._max_frame_size:
+                frames.append(bytes(data[start:position]))
+            else:
+                self._begin(size, data[start:])
+                return len(data)
+        return position
+
+    def _begin(self, size: int, part: Received) -> bool:
+        """A frame of which only a part is there; whether it may be so large."""
+        if size > self._max_frame_size:
+            self.error = MoqError(
+                ErrorCode.FRAME_TOO_LARGE, f"a frame of {size} bytes; at most {self._max_frame_size} are allowed"
+            )
+            return False
+        self._size = self._missing = size
+        self._gather(part)
+        return True
+
+    def _gather(self, part: Received) -> None:
+        self._missing -= len(part)
+        if len(part) < _LARGE:
+            if self._small is None:
+                self._small = bytearray()
+            self._small += part
+            return
+        if self._pieces is None:
+            self._pieces = []
+        if self._small:
+            self._pieces.append(self._small)
+            self._small = None
+        self._pieces.append(part)
+
+    def _whole(self) -> bytes:
+        """The frame that was gathered."""
+        pieces, small = self._pieces, self._small or b""
+        self._pieces, self._small, self._size = None, None, 0
+        return bytes(small) if pieces is None else b"".join((*pieces, small))
 
     def finish(self) -> None:
         """Says that the stream has ended."""
         if self.error is not None:
             return
-        if self._header is not None:
-            self._header.finish()
-            self.error = self._header.error or malformed("the stream ended before its header")
+        if self.group is None:
+            self.error = malformed("the stream ended before its header")
         elif self._missing:
             self.error = MoqError(
                 ErrorCode.WRONG_SIZE, f"the stream ended {self._missing} bytes before the end of a frame"
             )
         elif self._rest:
             self.error = MoqError(ErrorCode.WRONG_SIZE, "the stream ended inside a frame's size")
+
+
+def _whole_header(data: Received) -> tuple[Group, int] | None:
+    """The header that nearly every stream begins with: short, and all in one piece; and where it ends."""
+    if len(data) > 64 and data[0] == UniType.GROUP and data[1] < 0x20:
+        subscribe = peek_varint(data, 2)
+        sequence = peek_varint(data, subscribe[1]) if subscribe else None
+        if subscribe and sequence and sequence[1] == 2 + data[1]:
+            return Group(subscribe[0], sequence[0]), sequence[1]
+    return None
 
 
 class _GroupHeaderDecoder(_Decoder[Group]):

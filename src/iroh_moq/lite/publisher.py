@@ -1,20 +1,19 @@
 """The publisher's side of a session: answers the streams that the subscriber opens.
 
-One task per stream, as each is a transaction of its own, and one per group under way. What goes
-wrong on a stream resets that stream and is logged; nothing here can end the session.
+One task per stream, as each is a transaction of its own; how groups are sent is in :mod:`.sending`.
+What goes wrong on a stream resets that stream and is logged; nothing here can end the session.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
-from functools import partial
 
-from ..aio import TaskScope, reap
+from ..aio import Signal, TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError
-from ..model.group import GroupConsumer
 from ..model.origin import OriginConsumer
 from ..model.path import strip_prefix
 from ..model.subscription import Subscription
@@ -26,26 +25,23 @@ from ..transport import (
     StreamReset,
     StreamStopped,
     Transport,
-    TransportError,
 )
 from .decoders import ProbeRequest, Request, RequestDecoder
-from .messages import Announce, AnnounceRequest, Group, Probe, Subscribe, SubscribeDrop, SubscribeOk, SubscribeUpdate
+from .messages import Announce, AnnounceRequest, Probe, Subscribe, SubscribeDrop, SubscribeOk, SubscribeUpdate
 from .priority import CONTROL_PRIORITY, group_priority
+from .sending import GroupSender, reset_code
 from .wire import varint
 
 __all__ = ["Publisher"]
 
 logger = logging.getLogger("iroh_moq.lite.publisher")
 
-_WRITE_SIZE = 256 * 1024
-"""About how many bytes of frames go out in one write."""
-
-_JOIN_BELOW = 64 * 1024
-"""Frames smaller than this are joined into one write; larger ones are not worth the copy."""
-
 _DELIVERY_TIME = 1.0
 """Seconds beyond its latency that a group which was wholly handed to the connection may take to arrive;
 it may long be on its way, but must not fill the connection's buffer for ever."""
+
+_BATCH = 64
+"""Groups that are begun in one turn of the loop at most, so that others have theirs."""
 
 _PROBE_INTERVAL = 0.25
 _PROBE_CHANGE = 0.1
@@ -132,7 +128,7 @@ class Publisher:
         finally:
             news.cancel()
             origin.close()
-        await send.finish()
+        send.finish()
 
     @staticmethod
     async def _send_news(origin: OriginConsumer, prefix: str, send: SendStream) -> None:
@@ -154,7 +150,7 @@ class Publisher:
             await requests.ended(beside=reports)
         finally:
             reports.cancel()
-        await send.finish()
+        send.finish()
 
     async def _send_reports(self, send: SendStream) -> None:
         last: int | None = None
@@ -190,7 +186,7 @@ class _Requests:
                 raise self._decoder.error
             data = await self._recv.read()
             if data:
-                self._queue.extend(self._decoder.feed(data))
+                self._queue.extend(self._decoder.feed(bytes(data)))
             else:
                 self._decoder.finish()
                 if self._decoder.error is None:
@@ -231,7 +227,8 @@ class _Serving:
         self._wishes = request.wishes
         self._consumer = TrackConsumer(broadcast._state.subscribe(request.track, request.wishes), request.wishes)
         self._track = self._consumer._state
-        self._sending: dict[int, _GroupSender] = {}
+        self._sending: dict[int, GroupSender] = {}
+        self._sent = Signal()
         self._failure: Error | None = None
         self._groups = TaskScope(f"subscription {request.id}")
         self._expiry: asyncio.TimerHandle | None = None
@@ -247,7 +244,8 @@ class _Serving:
             if serving.done():
                 if self._failure is not None:
                     raise self._failure
-                await self._send.finish()
+                self._send.finish()
+                await self._send.acknowledged()
                 # What the connection has acknowledged may not have been read there yet, and would be lost
                 # with it. So the track is in use until the subscriber ends its side, having all of it.
                 while await self._requests.next() is not None:
@@ -258,9 +256,9 @@ class _Serving:
             serving.cancel()
             self._consumer.close()
             for sender in list(self._sending.values()):
-                sender.give_up(_reset_code(self._failure))
+                sender.give_up(reset_code(self._failure))
             await self._groups.aclose()
-        await self._send.finish()
+        self._send.finish()
 
     # The subscriber's side
 
@@ -285,7 +283,7 @@ class _Serving:
             end_group=wishes.end_group,
         )
         for sender in self._sending.values():
-            sender.stream.set_priority(group_priority(wishes, self._track.priority, sender.group.sequence))
+            sender.set_priority(group_priority(wishes, self._track.priority, sender.state.sequence))
         self._expire()
 
     # The groups
@@ -305,18 +303,22 @@ class _Serving:
             raise self._track.error
         await self._send.write(SubscribeOk(ok).encode())
         following = wishes.start_group
+        begun, encoded_id = 0, varint(self._id)
         while (group := await self._consumer.recv_group()) is not None:
-            if following is not None and group.sequence > following:
-                await self._report_dropped(following, group.sequence - 1)
-            following = max(following or 0, group.sequence + 1)
-            stream = await self._transport.open_uni()
-            stream.set_priority(group_priority(self._wishes, self._track.priority, group.sequence))
-            sender = self._sending[group.sequence] = _GroupSender(stream, group)
-            task = self._groups.spawn(sender.run(self._id), f"group {group.sequence}")
-            sender.task = task
-            task.add_done_callback(partial(self._sent, sender))
-            self._expire()
-        await self._groups.join()
+            sequence = group.sequence
+            if following is not None and sequence > following:
+                await self._report_dropped(following, sequence - 1)
+            following = max(following or 0, sequence + 1)
+            stream = self._transport.open_uni_nowait() or await self._transport.open_uni()
+            stream.set_priority(group_priority(self._wishes, self._track.priority, sequence))
+            sender = self._sending[sequence] = GroupSender(stream, group, self._done)
+            sender.start(encoded_id, len(self._track.readers) > 1, self._groups)
+            self._keep_up()
+            begun += 1
+            if begun % _BATCH == 0:
+                await asyncio.sleep(0)
+        while self._sending:
+            await self._sent.wait()
 
     async def _report_dropped(self, start: int, end: int) -> None:
         """Says which groups will not come, as far as that is certain: the cache has let them go."""
@@ -324,98 +326,40 @@ class _Serving:
         if start <= end:
             await self._send.write(SubscribeDrop(start, end, ErrorCode.OLD).encode())
 
-    def _sent(self, sender: _GroupSender, _: asyncio.Task[None]) -> None:
-        if self._sending.get(sender.group.sequence) is sender:
-            del self._sending[sender.group.sequence]
+    def _done(self, sender: GroupSender) -> None:
+        if self._sending.get(sender.state.sequence) is sender:
+            del self._sending[sender.state.sequence]
+            self._sent.notify()
+
+    def _keep_up(self) -> None:
+        """Looks for groups to give up, after another one has begun."""
+        if len(self._groups):
+            for sender in [sender for sender in self._sending.values() if sender.task is not None]:
+                error = sender.state.error
+                if isinstance(error, MoqError) and not sender.written:
+                    # It has left the cache while its stream was blocked.
+                    sender.give_up(error.code)
+        if self._expiry is None:
+            # Else the next to expire has begun before.
+            self._expire()
 
     def _expire(self) -> None:
-        """Gives up groups that are past the subscription's latency or have left the cache."""
+        """Gives up groups that are past the subscription's latency."""
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        now, limit = time.monotonic(), self._wishes.max_latency
+        limit = self._wishes.max_latency
+        if limit is None:
+            return
+        now, earliest = time.monotonic(), math.inf
         for sender in list(self._sending.values()):
-            state = sender.group._state
-            if isinstance(state.error, MoqError) and not state.complete_for(sender.group._cursor):
-                sender.give_up(state.error.code)
-            elif limit is not None and state.superseded is not None:
-                left = state.superseded + limit - now
-                if state.complete_for(sender.group._cursor):
+            if sender.state.superseded is not None:
+                left = sender.state.superseded + limit - now
+                if sender.written:
                     left += _DELIVERY_TIME
                 if left <= 0:
                     sender.give_up(ErrorCode.OLD)
-                    continue
-                self._expiry = asyncio.get_running_loop().call_later(left, self._expire)
-                return
-            else:
-                # Groups are superseded in the order in which they were begun.
-                return
-
-
-class _GroupSender:
-    """One group on its way to one subscriber."""
-
-    __slots__ = ("group", "stream", "task")
-
-    def __init__(self, stream: SendStream, group: GroupConsumer) -> None:
-        self.stream = stream
-        self.group = group
-        self.task: asyncio.Task[None] | None = None
-
-    def give_up(self, code: int) -> None:
-        """Resets the stream with a code, even while a write on it is blocked."""
-        if self.task is not None:
-            self.task.cancel()
-        # Not left to the task, which never runs if it is cancelled before its first step.
-        self.stream.reset(code)
-        self.group.close()
-
-    async def run(self, subscription: int) -> None:
-        stream, group = self.stream, self.group
-        try:
-            pending = Group(subscription, group.sequence).encode()
-            if not group._state.ready:
-                # The subscriber learns of the group at once, not with its first frame.
-                await stream.write(pending)
-                pending = b""
-            while frames := await group.hold_frames(_WRITE_SIZE):
-                for piece in _pieces(pending, frames):
-                    await stream.write(piece)
-                pending = b""
-                group.release()
-            if pending:
-                await stream.write(pending)
-            await stream.finish()
-            # The track's end is told only after all its groups have arrived (see the subscriber).
-            await stream.acknowledged()
-        except ConnectionLost:
-            return
-        except Error as error:
-            stream.reset(_reset_code(error))
-        finally:
-            group.close()
-
-
-def _reset_code(error: Error | None) -> int:
-    """The code for a stream whose content ends with an error."""
-    if isinstance(error, MoqError):
-        return error.code
-    # What we serve may end for a reason of this side, such as a relay's own session.
-    return ErrorCode.CANCEL if error is None or isinstance(error, TransportError) else ErrorCode.DROPPED
-
-
-def _pieces(pending: bytes, frames: list[bytes]) -> list[bytes]:
-    """The frames with their sizes, as few large writes: small ones are joined, large ones kept whole."""
-    pieces: list[bytes] = []
-    small = [pending]
-    for frame in frames:
-        small.append(varint(len(frame)))
-        if len(frame) < _JOIN_BELOW:
-            small.append(frame)
-        else:
-            pieces.append(b"".join(small))
-            pieces.append(frame)
-            small = []
-    if small:
-        pieces.append(b"".join(small))
-    return pieces
+                else:
+                    earliest = min(earliest, left)
+        if earliest < math.inf:
+            self._expiry = asyncio.get_running_loop().call_later(earliest, self._expire)

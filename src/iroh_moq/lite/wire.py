@@ -17,10 +17,13 @@ MAX_MESSAGE_SIZE = 64 * 1024
 """The longest message body accepted, in bytes; real ones have a few hundred."""
 
 
+_ONE_BYTE = tuple(bytes((value,)) for value in range(0x40))
+
+
 def varint(value: int) -> bytes:
     """The shortest form of a number below 2**62."""
     if value < 0x40:
-        return value.to_bytes(1, "big")
+        return _ONE_BYTE[value]
     if value < 0x4000:
         return (value | 0x4000).to_bytes(2, "big")
     if value < 0x40000000:
@@ -28,7 +31,7 @@ def varint(value: int) -> bytes:
     return (value | 0xC000000000000000).to_bytes(8, "big")
 
 
-def peek_varint(data: bytes | bytearray, start: int) -> tuple[int, int] | None:
+def peek_varint(data: bytes | bytearray | memoryview, start: int) -> tuple[int, int] | None:
     """The number at ``start`` and where it ends, or None if it is not all there."""
     if start >= len(data):
         return None

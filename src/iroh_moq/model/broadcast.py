@@ -145,6 +145,8 @@ class BroadcastState:
 class BroadcastProducer:
     """Offers tracks. It needs no network and no running loop to be made.
 
+    As a context manager it finishes itself, or aborts with code 24 (Dropped) if the block raises.
+
     Args:
         cache: the bounds for each track's cache where `create_track` gives none.
     """
@@ -218,6 +220,18 @@ class BroadcastProducer:
         """Waits until the broadcast has ended."""
         while not self._state.closed:
             await self._state.changed.wait()
+
+    async def unused(self) -> None:
+        """Waits until nobody reads any of its tracks.
+
+        After :meth:`finish` this is how a program ends without losing anything: a reader, here or at
+        a peer, leaves once it has all of it.
+        """
+        while (track := next((track for track in self._state.tracks.values() if track.readers), None)) is not None:
+            await track.demand.wait()
+
+    def __repr__(self) -> str:
+        return f"<BroadcastProducer of {', '.join(map(repr, self._state.tracks)) or 'no tracks'}>"
 
     def __enter__(self) -> BroadcastProducer:
         return self

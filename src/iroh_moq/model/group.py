@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from copy import copy
 from types import TracebackType
+from typing import Protocol
 
 from ..aio import Signal
 from ..errors import Error, ErrorCode, InvalidType, MoqError
 from .checks import check_code, check_int
+from .unread import Unread
 
 __all__ = [
     "FRAME_OVERHEAD",
@@ -24,7 +25,6 @@ __all__ = [
     "GroupProducer",
     "GroupState",
     "check_frame",
-    "wake_from_anywhere",
 ]
 
 MAX_FRAME_SIZE = 32 * 1024 * 1024
@@ -38,6 +38,22 @@ _CLOSED = -1
 """The index of a reader that wants no more: no frame is there, so every read looks for the reason."""
 
 
+class Owner(Protocol):
+    """What a group needs of its track."""
+
+    progress: Signal
+    unread: Unread
+
+    def add_cost(self, group: GroupState, cost: int) -> None:
+        """Counts bytes against the cache; the group's unread bytes may have changed as well."""
+
+    def awaited(self, group: GroupState) -> bool:
+        """Whether a reader has yet to come to the group."""
+
+    def backlog_through(self, group: GroupState) -> int:
+        """Bytes that slow readers have not read, in this group and those before it."""
+
+
 class GroupState:
     """What a group's producer and consumers share.
 
@@ -47,32 +63,30 @@ class GroupState:
 
     __slots__ = (
         "arrival",
-        "awaited",
-        "backlog_through",
+        "beheaded",
         "changed",
         "cost",
         "created",
         "cursors",
         "early",
+        "encoded",
         "error",
         "finished",
         "frames",
-        "on_cost",
+        "owner",
         "progress",
         "sequence",
         "size",
         "superseded",
         "trimmed",
+        "unread",
     )
 
     def __init__(
         self,
         sequence: int,
         arrival: int,
-        progress: Signal,
-        on_cost: Callable[[GroupState, int], None],
-        awaited: Callable[[GroupState], bool],
-        backlog_through: Callable[[GroupState], int],
+        owner: Owner,
     ) -> None:
         self.sequence = sequence
         self.arrival = arrival
@@ -81,29 +95,47 @@ class GroupState:
         self.trimmed = 0
         self.size = 0
         self.cost = GROUP_OVERHEAD
+        self.beheaded = False
+        """Whether it has lost its beginning to make room for newer groups: who has not begun it never will."""
         self.finished = False
         self.error: Error | None = None
         self.created = time.monotonic()
         self.superseded: float | None = None
         """When a newer group appeared; a group's age counts from here."""
+        self.encoded: tuple[int, int, bytes] | None = None
+        """Room for whoever sends the group to several peers: some of its frames (the index of the first, and
+        how many) in the form in which they travel."""
         self.early = False
         """Whether an older group may still be on its way (see `TrackState.settle`)."""
         self.changed = Signal()
-        self.progress = progress
+        self.owner = owner
+        self.progress = owner.progress
         """Some reader of the track has moved on; one signal for all of the track's groups."""
         self.cursors: set[Cursor] = set()
-        self.on_cost = on_cost
-        self.awaited = awaited
-        self.backlog_through = backlog_through
+        self.unread = 0
+        """The backlog as `Unread` has counted it last."""
 
     @property
     def closed(self) -> bool:
         return self.finished or self.error is not None
 
+    def charge(self, cost: int) -> None:
+        """Counts bytes, or fewer of them, against the cache."""
+        self.owner.add_cost(self, cost)
+
     def write(self, frame: bytes) -> None:
         self.frames.append(frame)
-        self.size += len(frame)
-        self.on_cost(self, len(frame) + FRAME_OVERHEAD)
+        size = len(frame)
+        self.size += size
+        self.owner.add_cost(self, size + FRAME_OVERHEAD)
+        self.changed.notify()
+
+    def extend(self, frames: list[bytes]) -> None:
+        """Writes several frames, as far as the cache keeps the group."""
+        size = sum(map(len, frames))
+        self.frames += frames
+        self.size += size
+        self.owner.add_cost(self, size + FRAME_OVERHEAD * len(frames))
         self.changed.notify()
 
     def finish(self) -> None:
@@ -118,12 +150,18 @@ class GroupState:
         if not self.closed or discard:
             self.error = self.error or error
             self.changed.notify()
-            self.progress.notify()
+            self.moved()
+
+    def moved(self) -> None:
+        """A reader has read on, or will not."""
+        self.owner.unread.changed(self)
+        self.progress.notify()
 
     def clear(self) -> None:
+        self.encoded = None
         self.trimmed += len(self.frames)
         self.frames.clear()
-        self.on_cost(self, GROUP_OVERHEAD - self.cost)
+        self.charge(GROUP_OVERHEAD - self.cost)
 
     def trim(self, amount: int) -> None:
         """Drops the oldest frames, at least ``amount`` bytes of them but never the newest."""
@@ -134,7 +172,21 @@ class GroupState:
         if count:
             del self.frames[:count]
             self.trimmed += count
-            self.on_cost(self, -freed)
+            self.charge(-freed)
+
+    def trim_passed(self) -> bool:
+        """Drops the frames that every reader has passed, if all have begun; whether there were any."""
+        if not self.cursors or self.owner.awaited(self):
+            return False
+        passed = min(cursor.index for cursor in list(self.cursors)) - self.trimmed
+        if passed <= 0:
+            return False
+        freed = sum(len(frame) + FRAME_OVERHEAD for frame in self.frames[:passed])
+        del self.frames[:passed]
+        self.trimmed += passed
+        self.beheaded = True
+        self.charge(-freed)
+        return True
 
     def trim_read(self, amount: int) -> None:
         """Drops the frames that every reader has passed, once they are at least ``amount`` bytes."""
@@ -144,7 +196,7 @@ class GroupState:
             if freed >= amount:
                 del self.frames[:passed]
                 self.trimmed += passed
-                self.on_cost(self, -freed)
+                self.charge(-freed)
 
     def complete_for(self, cursor: Cursor) -> bool:
         """Whether the reader has been given the whole group."""
@@ -160,19 +212,19 @@ class GroupState:
         if self.error is not None and not self.frames:
             # What was thrown away is not there to be read.
             return 0
-        if self.awaited(self):
+        if self.owner.awaited(self):
             return self.size
         return max((self.size - cursor.read for cursor in list(self.cursors)), default=0)
 
     def idle(self) -> bool:
         """Whether every reader has read everything there is, whatever its size."""
-        if self.awaited(self):
+        if self.owner.awaited(self):
             return False
         end = self.trimmed + len(self.frames)
         return all(cursor.index >= end and not cursor.holding for cursor in list(self.cursors))
 
     async def drained(self, limit: int) -> None:
-        while self.error is None and (self.backlog_through(self) > limit or (limit == 0 and not self.idle())):
+        while self.error is None and (self.owner.backlog_through(self) > limit or (limit == 0 and not self.idle())):
             await self.progress.wait()
 
 
@@ -211,7 +263,7 @@ class GroupProducer:
         return self._state.sequence
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the group is finished or aborted, so that nothing more can be written."""
         return self._state.closed
 
@@ -256,12 +308,16 @@ class GroupProducer:
 
         Readers are the track's consumers here and the subscriptions of peers, also those that have
         yet to come to this group; for a peer, read means handed to the connection. Without any
-        reader it returns at once. This is how a producer waits for its slowest consumer.
+        reader it returns at once. This is how a producer waits for its slowest consumer. At the end,
+        wait for `TrackProducer.unused` too: what the connection has may still be on its way.
 
         Raises:
             InvalidType, InvalidArgument: ``limit`` is not an int from 0 up.
         """
         await self._state.drained(check_int(limit, "limit", 0))
+
+    def __repr__(self) -> str:
+        return f"<GroupProducer {self.sequence}>"
 
     def __enter__(self) -> GroupProducer:
         return self
@@ -279,8 +335,8 @@ class GroupProducer:
         state = self._state
         if not state.closed:
             state.error = MoqError(ErrorCode.DROPPED, f"group {state.sequence} was thrown away; call finish() on it")
-            wake_from_anywhere(state.changed)
-            wake_from_anywhere(state.progress)
+            state.changed.notify_threadsafe()
+            state.progress.notify_threadsafe()
 
 
 class GroupConsumer:
@@ -291,7 +347,7 @@ class GroupConsumer:
     def __init__(self, state: GroupState) -> None:
         self._state = state
         self._cursor = Cursor()
-        self._returned: list[bytes] = []
+        self._returned: list[bytes] | None = None
         """Frames that a cancelled `read_all` gave back: they are read first."""
         state.cursors.add(self._cursor)
 
@@ -316,8 +372,7 @@ class GroupConsumer:
                 frame = state.frames[offset]
                 cursor.index += 1
                 cursor.read += len(frame)
-                if state.progress.waited:
-                    state.progress.notify()
+                state.moved()
                 return frame
             if self._at_end(offset):
                 return None
@@ -339,24 +394,37 @@ class GroupConsumer:
 
         So a producer that waits for its slowest reader waits for what is on its way, too.
         """
+        while (frames := self.hold_nowait(limit)) is None:
+            await self._state.changed.wait()
+        return frames
+
+    def hold_nowait(self, limit: int) -> list[bytes] | None:
+        """As :meth:`hold_frames`, or None where it would have to wait."""
         if self._returned:
-            returned, self._returned = self._returned, []
+            returned, self._returned = self._returned, None
             return returned
         state, cursor = self._state, self._cursor
-        while True:
-            offset = cursor.index - state.trimmed
-            if 0 <= offset < len(state.frames):
-                frames = state.frames
-                end, size = offset + 1, len(frames[offset])
-                while end < len(frames) and size < limit:
-                    size += len(frames[end])
-                    end += 1
-                cursor.index += end - offset
-                cursor.held, cursor.holding = size, True
-                return frames[offset:end]
-            if self._at_end(offset):
-                return []
-            await state.changed.wait()
+        frames = state.frames
+        offset = cursor.index - state.trimmed
+        if 0 <= offset < len(frames):
+            end, size = offset + 1, len(frames[offset])
+            while end < len(frames) and size < limit:
+                size += len(frames[end])
+                end += 1
+            cursor.index += end - offset
+            cursor.held, cursor.holding = size, True
+            return frames[offset:end]
+        return [] if self._at_end(offset) else None
+
+    @property
+    def position(self) -> int:
+        """How many frames were read or passed."""
+        return self._cursor.index
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the group is complete and all of it was read."""
+        return self._state.complete_for(self._cursor)
 
     def release(self) -> None:
         """Says that the reader is done with the frames it holds."""
@@ -364,7 +432,7 @@ class GroupConsumer:
         if cursor.holding:
             cursor.read += cursor.held
             cursor.held, cursor.holding = 0, False
-            self._state.progress.notify()
+            self._state.moved()
 
     def _at_end(self, offset: int) -> bool:
         """Whether the group is complete and read; raises if it cannot be read on."""
@@ -379,7 +447,7 @@ class GroupConsumer:
         if offset < 0:
             # It can never read on, so nobody need wait for it.
             state.cursors.discard(self._cursor)
-            state.progress.notify()
+            state.moved()
             raise MoqError(ErrorCode.LAGGED, f"group {state.sequence} outgrew the cache before it was read")
         return False
 
@@ -406,10 +474,13 @@ class GroupConsumer:
         Its reads, those that wait as well, end with an error (code 25).
         """
         self._cursor.index = _CLOSED
-        self._returned.clear()
+        self._returned = None
         self._state.cursors.discard(self._cursor)
         self._state.changed.notify()
-        self._state.progress.notify()
+        self._state.moved()
+
+    def __repr__(self) -> str:
+        return f"<GroupConsumer {self.sequence}>"
 
     def __aiter__(self) -> GroupConsumer:
         return self
@@ -421,19 +492,12 @@ class GroupConsumer:
         return frame
 
     def __del__(self) -> None:
+        if self._cursor.index == _CLOSED:
+            return
         state = self._state
         state.cursors.discard(self._cursor)
-        if state.progress.waited:
-            wake_from_anywhere(state.progress)
-
-
-def wake_from_anywhere(signal: Signal) -> None:
-    """Wakes a signal's waiters from a finalizer, which may run on any thread or after the loop."""
-    for waiter in list(signal._waiters):
-        loop = waiter.get_loop()
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(signal.notify)
-            return
+        state.owner.unread.changed(state)
+        state.progress.notify_threadsafe()
 
 
 def check_frame(data: bytes | bytearray | memoryview) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from copy import copy
 from dataclasses import replace
 from heapq import heappop, heappush
@@ -22,10 +22,14 @@ from ..aio import Signal
 from ..errors import Error, ErrorCode, MoqError
 from .cache import DEFAULT_CACHE, Cache
 from .checks import check_code
-from .group import GroupConsumer, GroupProducer, GroupState, check_frame, wake_from_anywhere
-from .subscription import Subscription, check_sequence, combine
+from .group import GroupConsumer, GroupProducer, GroupState, check_frame
+from .subscription import MAX_GROUP, Subscription, check_sequence, combine
+from .unread import Unread
 
 __all__ = ["Reader", "TrackConsumer", "TrackProducer", "TrackState"]
+
+_BEING_READ = 8
+"""How many of the oldest groups are looked at for what can be dropped of them before one goes as a whole."""
 
 _SKIPPED = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
 """How groups end that were dropped to keep up. A consumer that has not begun one never sees it."""
@@ -84,6 +88,8 @@ class Reader:
         end = self.subscription.end_group
         if end is not None and group.sequence > end and not self.subscription.reliable:
             return False
+        if group.beheaded:
+            return False
         if self.by_arrival:
             to_come = group.arrival >= self.arrival or group.arrival in self.aside
             return to_come and group.sequence >= self.start
@@ -99,7 +105,6 @@ class TrackState:
         "changed",
         "cost",
         "demand",
-        "drained_below",
         "dropped_through",
         "error",
         "finished",
@@ -110,6 +115,7 @@ class TrackState:
         "progress",
         "readers",
         "sequences",
+        "unread",
     )
 
     def __init__(self, name: str, priority: int = 0, cache: Cache = DEFAULT_CACHE) -> None:
@@ -125,9 +131,8 @@ class TrackState:
         """How many groups have ever come."""
         self.dropped_through = -1
         """The highest sequence that has left the cache."""
-        self.drained_below = 0
-        """No group before this one is of interest to those who wait for slow readers."""
         self.readers: set[Reader] = set()
+        self.unread = Unread()
         self.finished = False
         self.error: Error | None = None
         self.changed = Signal()
@@ -153,23 +158,23 @@ class TrackState:
     # Writing
 
     def create_group(self, sequence: int) -> GroupState:
-        if self.closed:
+        if self.finished or self.error is not None:
             raise self.not_writable()
         if sequence in self.groups:
             raise MoqError(ErrorCode.DUPLICATE, f"track {self.name!r} has a group {sequence} already")
-        group = GroupState(sequence, self.arrivals, self.progress, self._add_cost, self._awaited, self._backlog_through)
+        group = GroupState(sequence, self.arrivals, self)
         self.arrivals += 1
-        newest = self.latest
-        if newest is None or sequence > newest:
-            self.sequences.append(sequence)
-            if newest is not None:
-                self.groups[newest].superseded = group.created
+        sequences = self.sequences
+        if not sequences:
+            sequences.append(sequence)
+        elif sequence > sequences[-1]:
+            self.groups[sequences[-1]].superseded = group.created
+            sequences.append(sequence)
         else:
-            insort(self.sequences, sequence)
+            insort(sequences, sequence)
             group.superseded = group.created
         self.groups[sequence] = group
         self.log.append(group)
-        self.drained_below = min(self.drained_below, sequence)
         self.cost += group.cost
         self._evict(group.created)
         self.changed.notify()
@@ -202,6 +207,7 @@ class TrackState:
             self.groups.clear()
             self.sequences.clear()
             self.cost = 0
+            self.unread.all_changed()
             self._trim_log()
         self.changed.notify()
         self.demand.notify()
@@ -213,8 +219,9 @@ class TrackState:
 
     # The cache
 
-    def _add_cost(self, group: GroupState, cost: int) -> None:
+    def add_cost(self, group: GroupState, cost: int) -> None:
         group.cost += cost
+        self.unread.changed(group)
         if self.groups.get(group.sequence) is group:
             self.cost += cost
             if self.cost > self.cache.max_bytes:
@@ -224,6 +231,8 @@ class TrackState:
         while len(self.sequences) > 1:
             oldest = self.groups[self.sequences[0]]
             if self.cost > self.cache.max_bytes:
+                if self._trim_passed():
+                    continue
                 code = ErrorCode.EVICTED
             elif oldest.superseded is not None and now - oldest.superseded > self.cache.max_age:
                 code = ErrorCode.OLD
@@ -235,10 +244,19 @@ class TrackState:
             # A little more than needed, so that not every further frame has to trim again.
             self.groups[self.sequences[0]].trim(excess + self.cache.max_bytes // 8)
 
+    def _trim_passed(self) -> bool:
+        """Drops what every reader has passed of old groups that are being read, so that their rest can stay;
+        whether there was any."""
+        for sequence in self.sequences[: min(_BEING_READ, len(self.sequences) - 1)]:
+            if self.groups[sequence].trim_passed():
+                return True
+        return False
+
     def _take(self, group: GroupState) -> None:
         del self.groups[group.sequence]
         del self.sequences[bisect_left(self.sequences, group.sequence)]
         self.cost -= group.cost
+        self.unread.removed(group)
 
     def _drop(self, group: GroupState, error: MoqError) -> None:
         self._take(group)
@@ -272,7 +290,7 @@ class TrackState:
         read = 0
         for sequence in self.sequences[: bisect_left(self.sequences, self._floor())]:
             passed = self.groups[sequence]
-            if self._awaited(passed):
+            if self.awaited(passed):
                 continue
             if not passed.closed or sequence == self.latest:
                 # The latest stays, to tell what number comes next.
@@ -299,6 +317,10 @@ class TrackState:
 
     def _log_index(self, reader: Reader) -> int:
         """Where in the log the groups begin that a reader by arrival has not been given."""
+        # Every arrival is in the log but those it has been trimmed of, so this is where it is, or after it.
+        index = len(self.log) - (self.arrivals - reader.arrival)
+        if 0 <= index < len(self.log) and self.log[index].arrival == reader.arrival:
+            return index
         return bisect_left(self.log, reader.arrival, key=attrgetter("arrival"))
 
     # Reading
@@ -313,7 +335,7 @@ class TrackState:
             reader.arrival = latest.arrival
         else:
             reader.arrival = self.arrivals
-        self.drained_below = min(self.drained_below, reader.start)
+        self.unread.all_changed()
         self.readers.add(reader)
         self.demand.notify()
         return reader
@@ -321,27 +343,22 @@ class TrackState:
     def detach(self, reader: Reader) -> None:
         if reader in self.readers:
             self.readers.discard(reader)
+            self.unread.all_changed()
             self.demand.notify()
             self.progress.notify()
 
-    def _awaited(self, group: GroupState) -> bool:
+    def awaited(self, group: GroupState) -> bool:
         if self.groups.get(group.sequence) is not group:
             return False
         return any(reader.awaits(group) for reader in list(self.readers))
 
-    def _backlog_through(self, group: GroupState) -> int:
+    def backlog_through(self, group: GroupState) -> int:
         """Bytes that slow readers have not read, in this group and those before it."""
-        total, done_with = 0, True
-        for sequence in self.sequences[bisect_left(self.sequences, self.drained_below) :]:
-            if sequence > group.sequence:
-                break
-            earlier = self.groups[sequence]
-            unread = earlier.backlog()
-            done_with = done_with and unread == 0 and earlier.closed
-            if done_with:
-                self.drained_below = sequence + 1
-            total += unread
-        return total
+        total = self.unread.total(self.groups)
+        if not self.sequences or group.sequence >= self.sequences[-1]:
+            return total
+        later = self.sequences[bisect_right(self.sequences, group.sequence) :]
+        return total - sum(self.groups[sequence].unread for sequence in later)
 
     def next_in_order(self, reader: Reader) -> tuple[GroupState | None, float | None]:
         """The next group by sequence, or None and how many seconds until it is worth another look."""
@@ -353,7 +370,7 @@ class TrackState:
                 break
             if self._passed(group, wishes.max_latency):
                 reader.floor = group.sequence + 1
-                self.progress.notify()
+                group.moved()
                 index += 1
                 continue
             if group.early and group.sequence != reader.floor:
@@ -367,7 +384,7 @@ class TrackState:
                 # So that neither order gives a group which the other has passed.
                 reader.start = reader.floor
             # To come to a group without frames is all that its producer can wait for.
-            self.progress.notify()
+            group.moved()
             return group, None
         return None, None
 
@@ -379,14 +396,15 @@ class TrackState:
                 continue
             if wishes.end_group is not None and group.sequence > wishes.end_group:
                 reader.hold(group)
+                group.moved()
                 if len(reader.aside) > 2 * len(self.groups) + 64:
                     reader.forget_aside(self.groups)
                 continue
             if self._passed(group, wishes.max_latency):
                 self.dropped_through = max(self.dropped_through, group.sequence)
-                self.progress.notify()
+                group.moved()
                 continue
-            self.progress.notify()
+            group.moved()
             return group
         return None
 
@@ -404,6 +422,8 @@ class TrackState:
         """Whether a reader that has not begun this group is better off without it."""
         error = group.error
         if isinstance(error, MoqError) and error.code in _SKIPPED:
+            return True
+        if group.beheaded:
             return True
         if max_latency is None or group.superseded is None:
             return False
@@ -436,7 +456,7 @@ class TrackProducer:
         return self._state.latest
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether the track is finished or aborted, so that no group can be added."""
         return self._state.closed
 
@@ -452,7 +472,13 @@ class TrackProducer:
             InvalidArgument: the highest so far has the last number there is.
             MoqError: the track has ended.
         """
-        return self.create_group(self._state.next_sequence())
+        return GroupProducer(self._append())
+
+    def _append(self) -> GroupState:
+        sequence = self._state.next_sequence()
+        if sequence > MAX_GROUP:
+            check_sequence(sequence, "sequence")
+        return self._state.create_group(sequence)
 
     def create_group(self, sequence: int) -> GroupProducer:
         """Begins the group of that number, in any order; gaps are allowed.
@@ -471,12 +497,21 @@ class TrackProducer:
         """
         # Looked at first: a group that has to be taken back would age those before it.
         frame = check_frame(data)
-        with self.append_group() as group:
-            group.write_frame(frame)
+        group = self._append()
+        group.write(frame)
+        group.finish()
 
-    def consume(self, **wishes: Any) -> TrackConsumer:
-        """A consumer of this track; the keywords are those of `BroadcastConsumer.subscribe_track`."""
-        return TrackConsumer(self._state, Subscription(**wishes))
+    def consume(
+        self,
+        *,
+        priority: int = 0,
+        ordered: bool = False,
+        max_latency: float | None = None,
+        start_group: int | None = None,
+        end_group: int | None = None,
+    ) -> TrackConsumer:
+        """A consumer of this track; the arguments are those of `BroadcastConsumer.subscribe_track`."""
+        return TrackConsumer(self._state, Subscription(priority, ordered, max_latency, start_group, end_group))
 
     def finish(self) -> None:
         """Says that no group will follow. Groups that were begun can still be written and finished.
@@ -512,9 +547,16 @@ class TrackProducer:
             await self._state.demand.wait()
 
     async def unused(self) -> None:
-        """Waits until nobody reads the track (any more)."""
+        """Waits until nobody reads the track (any more).
+
+        After :meth:`finish` this is how a program ends without losing anything: a reader, here or at
+        a peer, leaves once it has all of it.
+        """
         while self._state.readers:
             await self._state.demand.wait()
+
+    def __repr__(self) -> str:
+        return f"<TrackProducer {self.name!r}, latest group {self.latest}>"
 
 
 class TrackConsumer:
@@ -651,7 +693,7 @@ class TrackConsumer:
             self._reader.floor = max(self._reader.floor, start)
         self._reader.release()
         # Groups that were held back may be wanted now.
-        self._state.drained_below = min(self._state.drained_below, self._reader.start)
+        self._state.unread.all_changed()
         self._state.changed.notify()
         self._state.demand.notify()
         self._state.progress.notify()
@@ -668,6 +710,9 @@ class TrackConsumer:
                 self._current = None
             self._state.detach(self._reader)
             self._state.changed.notify()
+
+    def __repr__(self) -> str:
+        return f"<TrackConsumer {self.name!r}, latest group {self.latest}>"
 
     def __aiter__(self) -> TrackConsumer:
         return self
@@ -692,5 +737,6 @@ class TrackConsumer:
         if not getattr(self, "_closed", True):
             state = self._state
             state.readers.discard(self._reader)
-            wake_from_anywhere(state.demand)
-            wake_from_anywhere(state.progress)
+            state.unread.all_changed()
+            state.demand.notify_threadsafe()
+            state.progress.notify_threadsafe()

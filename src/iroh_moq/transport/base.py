@@ -4,13 +4,18 @@ Two implementations come with the package, :mod:`.iroh` for real connections and
 for tests; any QUIC library can be a third. Nothing here knows MoQ: codes are plain integers as
 the application means them, and how an implementation puts them on the wire is its own business.
 
+What can be done at once need not involve the event loop: the methods named ``..._nowait`` do that
+much, and say what is left to be awaited.
+
 Cancelling any await is safe. A cancelled ``read`` or ``accept`` loses nothing. A cancelled
 ``write`` may have sent a part, so the stream can then only be reset.
 """
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +25,7 @@ __all__ = [
     "Buffer",
     "ConnectionLost",
     "PathStats",
+    "Received",
     "RecvStream",
     "SendStream",
     "StreamReset",
@@ -30,6 +36,7 @@ __all__ = [
 ]
 
 Buffer = bytes | bytearray | memoryview
+Received = bytes | memoryview
 
 READ_SIZE = 256 * 1024
 """How many bytes a read asks for when the caller has no better number."""
@@ -114,8 +121,12 @@ class SendStream(ABC):
     """The sending half of a stream."""
 
     @abstractmethod
-    async def write(self, data: Buffer) -> None:
-        """Hands all of ``data`` to the connection, waiting for flow control.
+    def write_nowait(self, *data: Buffer) -> bool:
+        """Takes all of the buffers, one after another, and hands over what can be at once.
+
+        Returns:
+            Whether that was all. Else the rest follows by itself, or in :meth:`flushed`, which has
+            to be awaited before anything else is written or the stream is finished.
 
         Raises:
             StreamStopped: the peer does not want it.
@@ -123,17 +134,38 @@ class SendStream(ABC):
         """
 
     @abstractmethod
-    async def finish(self) -> None:
+    async def flushed(self) -> None:
+        """Returns once everything written is handed over.
+
+        Raises:
+            StreamStopped, ConnectionLost: as :meth:`write_nowait`.
+        """
+
+    async def write(self, *data: Buffer) -> None:
+        """Hands all of the buffers to the connection, waiting for flow control.
+
+        Raises:
+            StreamStopped, ConnectionLost: as :meth:`write_nowait`.
+        """
+        if not self.write_nowait(*data):
+            await self.flushed()
+
+    @abstractmethod
+    def finish(self) -> None:
         """Says that no more will come. What was written is still delivered."""
 
     @abstractmethod
-    async def acknowledged(self) -> None:
-        """After :meth:`finish`, returns once the peer has received everything.
+    def acknowledged(self) -> asyncio.Future[None]:
+        """After :meth:`finish`: is done once the peer has received everything.
 
-        Raises:
-            StreamStopped: the peer stopped the stream instead.
+        Raises (when awaited):
+            StreamStopped: the peer stopped the stream instead, or this side has reset it.
             ConnectionLost: the connection is over.
         """
+
+    def when_over(self, call: Callable[[], object]) -> None:
+        """After :meth:`finish`: calls something once the peer has received everything, or never will."""
+        self.acknowledged().add_done_callback(lambda _: call())
 
     @abstractmethod
     def reset(self, code: int) -> None:
@@ -148,8 +180,18 @@ class RecvStream(ABC):
     """The receiving half of a stream."""
 
     @abstractmethod
-    async def read(self, limit: int = READ_SIZE) -> bytes:
-        """The next bytes, at most ``limit``; ``b""`` once the peer has finished.
+    def read_nowait(self, limit: int = READ_SIZE) -> Received | None:
+        """As :meth:`read`, or None where it would have to wait.
+
+        Raises:
+            StreamReset, ConnectionLost: as :meth:`read`.
+        """
+
+    @abstractmethod
+    async def read(self, limit: int = READ_SIZE) -> Received:
+        """The next bytes, at most ``limit``; empty once the peer has finished.
+
+        A large piece may come as a view of where it is, which keeps all of it alive.
 
         Raises:
             StreamReset: the peer abandoned the stream.
@@ -183,12 +225,20 @@ class Transport(ABC):
         """Opens a unidirectional stream, waiting while the peer allows no more."""
 
     @abstractmethod
+    def open_uni_nowait(self) -> SendStream | None:
+        """As :meth:`open_uni`, or None where it would have to wait."""
+
+    @abstractmethod
     async def accept_bi(self) -> tuple[SendStream, RecvStream]:
         """The next bidirectional stream that the peer opened."""
 
     @abstractmethod
     async def accept_uni(self) -> RecvStream:
         """The next unidirectional stream that the peer opened, in the order of opening."""
+
+    @abstractmethod
+    def accept_uni_nowait(self) -> RecvStream | None:
+        """As :meth:`accept_uni`, or None where it would have to wait."""
 
     @abstractmethod
     def allow_uni_streams(self, more: int) -> None:
@@ -201,6 +251,18 @@ class Transport(ABC):
 
         This is how a receiver learns that it has seen everything sent before some event.
         """
+
+    @abstractmethod
+    def send_datagram(self, data: Buffer) -> None:
+        """Sends bytes that fit into one packet, which may be lost or overtaken.
+
+        Raises:
+            TransportError: they are too large, or the connection is over.
+        """
+
+    @abstractmethod
+    async def read_datagram(self) -> bytes:
+        """The next datagram that the peer sent."""
 
     @abstractmethod
     def close(self, code: int, reason: str) -> None:

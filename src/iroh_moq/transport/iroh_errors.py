@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 
-from iroh import IrohError
-
 from ..errors import SessionError
 from . import codes
 from .base import ConnectionLost, StreamReset, StreamStopped, TransportError
@@ -21,23 +19,29 @@ _STOPPED = re.compile(r"\bStopped\((\d+)\)")
 _APPLICATION = re.compile(r'ApplicationClose \{ error_code: (\d+), reason: b"((?:[^"\\]|\\.)*)" \}', re.DOTALL)
 _SENTENCE = re.compile(r"^closed by peer: (?:(.*) \(code (\d+)\)|(\d+))$", re.DOTALL)
 _LOCAL = re.compile(r"^closed$|\bLocallyClosed\b")
+_DATAGRAM = {
+    "TooLarge": "the datagram does not fit into one packet",
+    "UnsupportedByPeer": "the peer takes no datagrams",
+    "Disabled": "datagrams are turned off on this side",
+}
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0"}
 _LONG = 200
 
 
-def transport_error(error: IrohError, closed: SessionError | None) -> TransportError:
+def transport_error(text: str, closed: SessionError | None) -> TransportError:
     """What a failed call on a stream or connection means.
 
     Args:
-        error: what the package raised.
+        text: what the library says of it.
         closed: why the connection ended, if it is known to have.
     """
-    text = error.message()
     if match := _RESET.search(text):
         return StreamReset(codes.from_wire(int(match[1])))
     if match := _STOPPED.search(text):
         return StreamStopped(codes.from_wire(int(match[1])))
+    if text in _DATAGRAM:
+        return TransportError(_DATAGRAM[text])
     if closed is not None:
         return ConnectionLost(closed)
     if "ClosedStream" in text or "closed stream" in text:

@@ -6,6 +6,7 @@ opening waits for the peer's stream limit, a reset throws away what was not yet 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
 from ..aio import Signal
@@ -20,10 +21,16 @@ from .base import (
     StreamReset,
     StreamStopped,
     Transport,
+    TransportError,
     TransportStats,
 )
 
 __all__ = ["MemoryTransport", "memory_pair"]
+
+
+_MAX_DATAGRAM = 1200
+_DATAGRAMS = 1000
+"""How many unread datagrams are kept; the oldest are lost first."""
 
 
 class _Pipe:
@@ -39,7 +46,28 @@ class _Pipe:
         self.stopped: int | None = None
         self.lost: SessionError | None = None
         self.changed = Signal()
+        self.fates: list[asyncio.Future[None]] = []
         self.priority = 0
+
+    def notify(self) -> None:
+        self.changed.notify()
+        self.fates = [future for future in self.fates if not self.settle(future)]
+
+    def settle(self, future: asyncio.Future[None]) -> bool:
+        """Whether a future of the stream's fate is done, now that something has changed."""
+        if future.done():
+            return True
+        if self.finished and not self.chunks and self.stopped is None and self.reset is None:
+            future.set_result(None)
+            return True
+        try:
+            self.raise_for_writer()
+        except TransportError as error:
+            future.set_exception(error)
+            # Whoever still wants to know can ask; nobody may.
+            future.exception()
+            return True
+        return False
 
     @property
     def ended(self) -> bool:
@@ -50,7 +78,7 @@ class _Pipe:
             return False
         self.reset, self.stopped = reset, stopped
         self.chunks.clear()
-        self.changed.notify()
+        self.notify()
         return True
 
     def raise_for_writer(self) -> None:
@@ -67,30 +95,50 @@ class _MemorySend(SendStream):
     def __init__(self, pipe: _Pipe, transport: MemoryTransport) -> None:
         self._pipe = pipe
         self._transport = transport
+        self._rest: deque[memoryview] = deque()
 
-    async def write(self, data: Buffer) -> None:
-        pipe, view = self._pipe, memoryview(data).cast("B")
-        pipe.raise_for_writer()
-        while view:
-            while pipe.size >= pipe.window:
-                await pipe.changed.wait()
-                pipe.raise_for_writer()
-            piece, view = bytes(view[: pipe.window - pipe.size]), view[pipe.window - pipe.size :]
-            pipe.chunks.append(piece)
-            pipe.size += len(piece)
-            self._transport._carried(sent=len(piece))
-            pipe.changed.notify()
-
-    async def finish(self) -> None:
+    def write_nowait(self, *data: Buffer) -> bool:
+        if self._rest:
+            raise RuntimeError("a write on this stream is under way: await flushed() first")
         self._pipe.raise_for_writer()
-        self._pipe.finished = True
-        self._pipe.changed.notify()
+        self._rest.extend(memoryview(each).cast("B") for each in data)
+        return self._push()
 
-    async def acknowledged(self) -> None:
+    async def flushed(self) -> None:
+        while True:
+            self._pipe.raise_for_writer()
+            if self._push():
+                return
+            await self._pipe.changed.wait()
+
+    def _push(self) -> bool:
+        """Hands over what there is room for; whether that was all."""
         pipe = self._pipe
-        while not (pipe.finished and not pipe.chunks) or pipe.stopped is not None:
-            pipe.raise_for_writer()
-            await pipe.changed.wait()
+        while self._rest:
+            view = self._rest.popleft()
+            room = pipe.window - pipe.size
+            if len(view) > room:
+                self._rest.appendleft(view[max(room, 0) :])
+                view = view[: max(room, 0)]
+            if view:
+                pipe.chunks.append(bytes(view))
+                pipe.size += len(view)
+                self._transport._carried(sent=len(view))
+                pipe.changed.notify()
+            if self._rest and pipe.size >= pipe.window:
+                return False
+        return True
+
+    def finish(self) -> None:
+        if not self._pipe.ended:
+            self._pipe.finished = True
+            self._pipe.notify()
+
+    def acknowledged(self) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self._pipe.settle(future):
+            self._pipe.fates.append(future)
+        return future
 
     def reset(self, code: int) -> None:
         if self._pipe.end(reset=code):
@@ -105,9 +153,9 @@ class _MemoryRecv(RecvStream):
         self._pipe = pipe
         self._transport = transport
 
-    async def read(self, limit: int = READ_SIZE) -> bytes:
+    def read_nowait(self, limit: int = READ_SIZE) -> bytes | None:
         pipe = self._pipe
-        while not pipe.chunks:
+        if not pipe.chunks:
             if pipe.reset is not None:
                 raise StreamReset(pipe.reset)
             if pipe.stopped is not None or pipe.finished:
@@ -116,14 +164,19 @@ class _MemoryRecv(RecvStream):
                 return b""
             if pipe.lost is not None:
                 raise ConnectionLost(pipe.lost)
-            await pipe.changed.wait()
+            return None
         chunk = pipe.chunks.popleft()
         if len(chunk) > limit:
             pipe.chunks.appendleft(chunk[limit:])
             chunk = chunk[:limit]
         pipe.size -= len(chunk)
-        pipe.changed.notify()
+        pipe.notify()
         return chunk
+
+    async def read(self, limit: int = READ_SIZE) -> bytes:
+        while (data := self.read_nowait(limit)) is None:
+            await self._pipe.changed.wait()
+        return data
 
     def stop(self, code: int) -> None:
         pipe = self._pipe
@@ -147,6 +200,7 @@ class MemoryTransport(Transport):
         self._error: SessionError | None = None
         self._bi: deque[tuple[SendStream, RecvStream]] = deque()
         self._uni: deque[RecvStream] = deque()
+        self._datagrams: deque[bytes] = deque(maxlen=_DATAGRAMS)
         self._changed = Signal()
         self._outgoing: set[_Pipe] = set()
         self._sent = self._received = 0
@@ -195,7 +249,14 @@ class MemoryTransport(Transport):
         return _MemorySend(there, self), _MemoryRecv(back, self)
 
     async def open_uni(self) -> SendStream:
-        await self._room()
+        while (stream := self.open_uni_nowait()) is None:
+            await self._changed.wait()
+        return stream
+
+    def open_uni_nowait(self) -> SendStream | None:
+        self._raise_if_closed()
+        if len(self._outgoing) >= self._max_streams:
+            return None
         pipe = self._pipe()
         self._peer._uni.append(_MemoryRecv(pipe, self._peer))
         self._peer._changed.notify()
@@ -208,9 +269,14 @@ class MemoryTransport(Transport):
         return self._bi.popleft()
 
     async def accept_uni(self) -> RecvStream:
-        while not self._uni:
-            self._raise_if_closed()
+        while (stream := self.accept_uni_nowait()) is None:
             await self._changed.wait()
+        return stream
+
+    def accept_uni_nowait(self) -> RecvStream | None:
+        if not self._uni:
+            self._raise_if_closed()
+            return None
         stream = self._uni.popleft()
         self._changed.notify()
         return stream
@@ -222,6 +288,19 @@ class MemoryTransport(Transport):
     async def uni_settled(self) -> None:
         while self._uni:
             await self._changed.wait()
+
+    def send_datagram(self, data: Buffer) -> None:
+        self._raise_if_closed()
+        if len(data) > _MAX_DATAGRAM:
+            raise TransportError(f"a datagram of {len(data)} bytes; at most {_MAX_DATAGRAM} fit")
+        self._peer._datagrams.append(bytes(data))
+        self._peer._changed.notify()
+
+    async def read_datagram(self) -> bytes:
+        while not self._datagrams:
+            self._raise_if_closed()
+            await self._changed.wait()
+        return self._datagrams.popleft()
 
     def close(self, code: int, reason: str) -> None:
         self._end(SessionError(code, reason, local=True))
@@ -239,7 +318,7 @@ class MemoryTransport(Transport):
             self._uni.clear()
             for pipe in list(self._outgoing):
                 pipe.lost = error
-                pipe.changed.notify()
+                pipe.notify()
             self._outgoing.clear()
             self._changed.notify()
 

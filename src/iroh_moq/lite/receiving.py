@@ -1,0 +1,383 @@
+"""The groups of our subscriptions, from their streams into their tracks.
+
+What has arrived of a group is taken in where its stream is accepted, without a task; only what
+comes later, or what there is no room for yet, needs one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from ..aio import Signal, TaskScope
+from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
+from ..model.broadcast import BroadcastState
+from ..model.cache import Cache
+from ..model.group import GroupState
+from ..model.subscription import MAX_GROUP, Subscription
+from ..model.track import TrackState
+from ..transport import READ_SIZE, ConnectionLost, Received, RecvStream, StreamReset, Transport
+from .decoders import GroupDecoder
+
+__all__ = ["Receiver", "Receiving"]
+
+logger = logging.getLogger("iroh_moq.lite.receiving")
+
+_RELIABLE_CACHE = Cache(max_bytes=1 << 30, max_age=float("inf"))
+"""A reliable track is bounded by holding the peer back, so nothing unread may leave its cache."""
+
+_GROUP_ROOM = 1024 * 1024
+"""Unread bytes of a reliable track in the group that is being read."""
+
+_TRACK_ROOM = 16 * 1024 * 1024
+"""Unread bytes of a reliable track in its other groups. Beyond it they are left with the connection."""
+
+_HOLD_ABOVE = 4 * 1024 * 1024
+_RESUME_BELOW = 2 * 1024 * 1024
+"""Unread bytes of a reliable track at which the peer is asked to hold back further groups, by an end
+group, and at which it may go on. What is on its way until it has heard so has the rest of the room."""
+
+_WAITING_STREAMS = 128
+"""Groups of a reliable track that wait for room and do not count against those of other tracks."""
+
+_HEADER_SIZE = 64
+"""Bytes that hold any group's header, and little more."""
+
+_BATCH = 64
+_READS = 4
+_TURN = 1024 * 1024
+"""Streams, reads of a new one, and bytes of one that has a task, in one turn of the loop at most, so that
+others have theirs."""
+
+_LOST = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
+"""How a publisher resets groups that it gave up to keep up."""
+
+
+class Receiver:
+    """Accepts the publisher's streams, and knows which subscription each is for."""
+
+    def __init__(self, transport: Transport, tasks: TaskScope) -> None:
+        self.transport = transport
+        self.tasks = tasks
+        self.subscriptions: dict[int, Receiving] = {}
+        self.arrivals = _Arrivals()
+        self.full = 0
+        """How many groups of reliable tracks wait for room."""
+
+    async def run(self) -> None:
+        """Accepts until the connection ends."""
+        transport, accepted = self.transport, 0
+        try:
+            while True:
+                stream = transport.accept_uni_nowait() or await transport.accept_uni()
+                _GroupReceiver(self, stream).start()
+                accepted += 1
+                if accepted % _BATCH == 0:
+                    await asyncio.sleep(0)
+        except ConnectionLost:
+            return
+
+    async def settled(self) -> None:
+        """Waits until everything the publisher had sent before has said what it is."""
+        await self.transport.uni_settled()
+        await self.arrivals.settled()
+
+
+class Receiving:
+    """One subscription of ours, and those of its groups that are under way."""
+
+    __slots__ = ("_held_after", "_idle", "_transport", "broadcast", "id", "path", "reliable", "tasks", "track")
+
+    def __init__(self, id: int, path: str, broadcast: BroadcastState, track: TrackState, transport: Transport) -> None:
+        self.id = id
+        self.path = path
+        self.broadcast = broadcast
+        self.track = track
+        self.reliable = False
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._transport = transport
+        self._held_after: int | None = None
+        self._idle = Signal()
+
+    # A reliable track holds the peer back while its reader is slow.
+
+    def become_reliable(self) -> None:
+        """Says that nothing may be lost."""
+        self.reliable = True
+        self.track.cache = _RELIABLE_CACHE
+        # So that groups which wait for room never keep those of other tracks from coming.
+        self._transport.allow_uni_streams(_WAITING_STREAMS)
+
+    def has_room(self, group: GroupState) -> bool:
+        """Whether more of a group may be taken in; asks the peer for no others once there is much to read."""
+        track = self.track
+        if track.cost <= _HOLD_ABOVE:
+            return True
+        group.trim_read(_GROUP_ROOM)
+        if not track.crowded(_HOLD_ABOVE):
+            return True
+        if self._held_after is None:
+            self._held_after = track.latest
+            track.demand.notify()
+        return not track.crowded(_TRACK_ROOM)
+
+    async def room(self, group: GroupState) -> None:
+        """Waits until more of a group may be taken in."""
+        await self.track.room(group, _GROUP_ROOM, _TRACK_ROOM)
+
+    def within_room(self, wishes: Subscription) -> Subscription:
+        """The wishes, with an end group while the peer is held back."""
+        if self._held_after is None:
+            return wishes
+        if not self.track.crowded(_RESUME_BELOW):
+            self._held_after = None
+            return wishes
+        end = wishes.end_group
+        return replace(wishes, end_group=self._held_after if end is None else min(end, self._held_after))
+
+    async def changed(self, *, beside: asyncio.Future[None]) -> None:
+        """Waits until the wishes may have changed, or there may be room again, or ``beside`` is done."""
+        signals = [self.track.demand]
+        if self._held_after is not None:
+            signals.append(self.track.progress)
+        changes = [signal.future() for signal in signals]
+        try:
+            await asyncio.wait((beside, *changes), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for signal, change in zip(signals, changes, strict=True):
+                signal.forget(change)
+
+    # The groups under way
+
+    def add(self, task: asyncio.Task[None]) -> None:
+        """A group is under way."""
+        self.tasks.add(task)
+
+    def remove(self, task: asyncio.Task[None]) -> None:
+        """It has ended."""
+        self.tasks.discard(task)
+        self._idle.notify()
+
+    async def drained(self) -> None:
+        """Waits until no group is under way."""
+        while self.tasks:
+            await self._idle.wait()
+
+    async def aclose(self) -> None:
+        """Stops what is still under way."""
+        for task in self.tasks:
+            task.cancel()
+        await self.drained()
+        if self.reliable:
+            self._transport.allow_uni_streams(-_WAITING_STREAMS)
+
+
+class _GroupReceiver:
+    """The stream of one group."""
+
+    __slots__ = ("_arrival", "_charged", "_decoder", "_group", "_receiver", "_stream", "_subscription", "_task")
+
+    def __init__(self, receiver: Receiver, stream: RecvStream) -> None:
+        self._receiver = receiver
+        self._stream = stream
+        self._arrival = receiver.arrivals.count()
+        self._decoder = GroupDecoder()
+        self._subscription: Receiving | None = None
+        self._group: GroupState | None = None
+        self._charged = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Takes in what is there, and starts a task for the rest if there may be more."""
+        read_nowait = self._stream.read_nowait
+        # While a reliable track is full, what comes may be more of it, to be left with the connection.
+        limit = _HEADER_SIZE if self._receiver.full else READ_SIZE
+        try:
+            for _ in range(_READS):
+                data = read_nowait(limit)
+                if data is None:
+                    break
+                if self._take(data):
+                    return
+                if self._must_wait():
+                    break
+                limit = READ_SIZE
+        except Error as error:
+            self._failed(error)
+            return
+        if self._subscription is None:
+            self._receiver.arrivals.add(self._arrival)
+        self._task = self._receiver.tasks.spawn(self._run(limit), "group")
+        self._task.add_done_callback(self._ended)
+        if self._subscription is not None:
+            self._subscription.add(self._task)
+
+    async def _run(self, limit: int) -> None:
+        taken = 0
+        try:
+            while True:
+                if self._must_wait():
+                    await self._room()
+                data = await self._stream.read(limit)
+                if self._take(data):
+                    return
+                limit = READ_SIZE
+                taken += len(data)
+                if taken > _TURN:
+                    taken = 0
+                    await asyncio.sleep(0)
+        except Error as error:
+            self._failed(error)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            # Not left to the task, which never runs if it is cancelled before its first step.
+            self._stream.stop(ErrorCode.CANCEL)
+            if self._group is not None:
+                self._group.fail(MoqError(ErrorCode.CANCEL, f"group {self._group.sequence}"), discard=False)
+        self._close()
+
+    def _must_wait(self) -> bool:
+        subscription, group = self._subscription, self._group
+        if subscription is None or group is None or not subscription.reliable:
+            return False
+        return not subscription.has_room(group)
+
+    async def _room(self) -> None:
+        subscription, group = self._subscription, self._group
+        assert subscription is not None
+        assert group is not None
+        self._receiver.full += 1
+        try:
+            await subscription.room(group)
+        finally:
+            self._receiver.full -= 1
+
+    def _take(self, data: Received) -> bool:
+        """Takes in the next bytes, or the end; whether no more will be."""
+        decoder = self._decoder
+        if not data:
+            decoder.finish()
+            if decoder.error is not None:
+                raise decoder.error
+            if self._group is not None:
+                self._group.finish()
+            return True
+        frames = decoder.feed(data)
+        group = self._group
+        if group is None:
+            if decoder.group is None:
+                if decoder.error is not None:
+                    raise decoder.error
+                return False
+            group = self._begin(decoder.group.subscribe, decoder.group.sequence)
+            if group is None:
+                self._stream.stop(ErrorCode.CANCEL)
+                return True
+        if decoder.buffered != self._charged and not group.closed:
+            # A frame counts from its first byte, or many that never end were bounded by nothing.
+            group.charge(decoder.buffered - self._charged)
+            self._charged = decoder.buffered
+        if frames and not group.closed:
+            group.extend(frames)
+        if group.closed:
+            # The cache has let it go.
+            self._stream.stop(ErrorCode.CANCEL)
+            return True
+        if decoder.error is not None:
+            raise decoder.error
+        return False
+
+    def _begin(self, subscribe: int, sequence: int) -> GroupState | None:
+        """The group has said what it is: begins it, if it is still wanted."""
+        subscription = self._receiver.subscriptions.get(subscribe)
+        if subscription is None or subscription.track.closed:
+            return None
+        if sequence > MAX_GROUP:
+            # No subscription could name it, nor the one after it.
+            raise MoqError(ErrorCode.BOUNDS_EXCEEDED, f"group {sequence}")
+        group = self._group = subscription.track.create_group(sequence)
+        self._subscription = subscription
+        if self._task is not None:
+            subscription.add(self._task)
+        self._receiver.arrivals.begun(self._arrival, subscription.track, group)
+        return group
+
+    def _failed(self, error: Error) -> None:
+        group = self._group
+        if isinstance(error, StreamReset):
+            self._broken(canonical(error.code))
+        elif isinstance(error, MoqError):
+            logger.info("group stream of %s refused: %s", self._receiver.transport.remote_id, error)
+            self._stream.stop(error.code)
+            self._broken(error.code)
+        elif isinstance(error, ConnectionLost):
+            if group is not None:
+                group.fail(SessionClosed(error.error), discard=False)
+        else:
+            raise error
+
+    def _broken(self, code: int) -> None:
+        """The group will never be whole."""
+        subscription, group = self._subscription, self._group
+        if subscription is None or group is None:
+            return
+        error = MoqError(code, f"group {group.sequence} of track {subscription.track.name!r}")
+        if code in _LOST:
+            subscription.track.forget(group, error)
+        else:
+            group.fail(error, discard=True)
+
+    def _close(self) -> None:
+        self._receiver.arrivals.remove(self._arrival)
+        if self._task is not None and self._subscription is not None:
+            self._subscription.remove(self._task)
+
+
+class _Arrivals:
+    """Streams in the order in which the publisher opened them, and which of them are still nameless.
+
+    A group whose stream was opened after one that has not yet said what it is may be early: an
+    older group of its track could still come. It is settled when no such stream is left before it.
+    """
+
+    __slots__ = ("_changed", "_count", "_early", "_nameless")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._nameless: dict[int, None] = {}
+        self._early: dict[int, tuple[TrackState, GroupState]] = {}
+        self._changed = Signal()
+
+    def count(self) -> int:
+        """The place of the next stream in their order."""
+        self._count += 1
+        return self._count
+
+    def add(self, arrival: int) -> None:
+        """A stream has not said what it is."""
+        self._nameless[arrival] = None
+
+    def begun(self, arrival: int, track: TrackState, group: GroupState) -> None:
+        self.remove(arrival)
+        if self._nameless and next(iter(self._nameless)) < arrival:
+            group.early = True
+            self._early[arrival] = track, group
+
+    def remove(self, arrival: int) -> None:
+        if arrival not in self._nameless:
+            return
+        del self._nameless[arrival]
+        first = next(iter(self._nameless), self._count + 1)
+        if self._early:
+            for settled in [early for early in self._early if early < first]:
+                track, group = self._early.pop(settled)
+                track.settle(group)
+        self._changed.notify()
+
+    async def settled(self) -> None:
+        """Waits until every stream accepted so far has said what it is."""
+        last = self._count
+        while self._nameless and next(iter(self._nameless)) <= last:
+            await self._changed.wait()
