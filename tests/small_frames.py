@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -170,12 +171,17 @@ def _lossy(left: socket.socket, right: socket.socket, target: tuple[str, int], l
                 towards.sendto(data, target if towards is right else peer)
 
 
+_made = itertools.count()
+
+
 def _namespaces(stack: ExitStack) -> tuple[list[str], list[str]]:
     """Two network namespaces that only this process can reach: their names, and its addresses towards them."""
     names, here = [], []
     for index in (1, 2):
-        name = f"small{os.getpid()}n{index}"
-        link = f"sf{os.getpid() % 100_000}{index}"
+        # The kernel takes its time to remove those of the transfer before.
+        number = next(_made)
+        name = f"small{os.getpid()}n{number}"
+        link = f"sf{os.getpid() % 100_000}n{number}"
         commands = [
             f"ip netns add {name}",
             f"ip link add {link} type veth peer name eth0 netns {name}",
@@ -185,9 +191,9 @@ def _namespaces(stack: ExitStack) -> tuple[list[str], list[str]]:
             f"ip -n {name} link set eth0 up",
             f"ip -n {name} link set lo up",
         ]
-        for number, command in enumerate(commands):
+        for command in commands:
             subprocess.run(command.split(), check=True)
-            if number == 0:
+            if command is commands[0]:
                 stack.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
         names.append(name)
         here.append(f"10.213.{index}.1")

@@ -10,6 +10,7 @@ import pytest
 from iroh_moq import __version__
 from iroh_moq.cli import main
 from iroh_moq.cli.run import Exit
+from iroh_moq.transport.driver import driver
 from tests.cli.processes import LOOPBACK, STRANGER, assert_wrong_usage, finished, invoked
 from tests.endpoints import bound
 
@@ -39,7 +40,9 @@ def test_help_of_a_command(command: str) -> None:
 
 def test_version() -> None:
     shown = invoked("--version")
-    assert (shown.exit_code, shown.stdout) == (0, f"iroh-moq, version {__version__}\n")
+    # With what it runs on, and why.
+    used = "in use" if driver.module is not None else f"not in use: {driver.reason}"
+    assert (shown.exit_code, shown.stdout) == (0, f"iroh-moq {__version__}, native driver {used}\n")
 
 
 def test_no_command() -> None:

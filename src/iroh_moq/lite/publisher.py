@@ -339,7 +339,7 @@ class _Serving:
                 if isinstance(error, MoqError) and not sender.written:
                     # It has left the cache while its stream was blocked.
                     sender.give_up(error.code)
-        if self._expiry is None:
+        if self._expiry is None and self._wishes.max_latency is not None:
             # Else the next to expire has begun before.
             self._expire()
 

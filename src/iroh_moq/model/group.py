@@ -214,7 +214,10 @@ class GroupState:
             return 0
         if self.owner.awaited(self):
             return self.size
-        return max((self.size - cursor.read for cursor in list(self.cursors)), default=0)
+        unread = 0
+        for cursor in list(self.cursors):
+            unread = max(unread, self.size - cursor.read)
+        return unread
 
     def idle(self) -> bool:
         """Whether every reader has read everything there is, whatever its size."""
@@ -314,7 +317,9 @@ class GroupProducer:
         Raises:
             InvalidType, InvalidArgument: ``limit`` is not an int from 0 up.
         """
-        await self._state.drained(check_int(limit, "limit", 0))
+        state = self._state
+        if check_int(limit, "limit", 0) == 0 or state.owner.backlog_through(state) > limit:
+            await state.drained(limit)
 
     def __repr__(self) -> str:
         return f"<GroupProducer {self.sequence}>"

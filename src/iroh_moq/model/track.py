@@ -348,9 +348,13 @@ class TrackState:
             self.progress.notify()
 
     def awaited(self, group: GroupState) -> bool:
+        """Whether a reader has yet to come to the group."""
         if self.groups.get(group.sequence) is not group:
             return False
-        return any(reader.awaits(group) for reader in list(self.readers))
+        for reader in list(self.readers):  # noqa: SIM110 - this is asked for every group, and a loop is faster
+            if reader.awaits(group):
+                return True
+        return False
 
     def backlog_through(self, group: GroupState) -> int:
         """Bytes that slow readers have not read, in this group and those before it."""
