@@ -19,12 +19,12 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.dev
-	$(BIN)/python -X dev -m pytest -n auto --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(ARGS)
 	$(BIN)/coverage report --include='*/iroh_moq/lite/*,*/iroh_moq/model/*' --fail-under=95
 
 # Once more without the native driver, what depends on it.
 tests-without-driver: $(VENV)/.dev
-	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -X dev -m pytest -n auto tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
+	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -m pytest -n auto tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
