@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import ClassVar
@@ -36,6 +37,11 @@ def _finish(stream: SendStream) -> None:
     stream.when_over(lambda: stream)
 
 
+async def _flush(stream: SendStream) -> None:
+    await stream.flushed()
+    _finish(stream)
+
+
 class _In(In):
     def __init__(self, stream: RecvStream) -> None:
         self._stream = stream
@@ -51,6 +57,7 @@ class _In(In):
 class _Link(Link):
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._flushing: set[asyncio.Future[None]] = set()
 
     async def open(self) -> Out:
         return _Out(await self._transport.open_uni())
@@ -64,7 +71,9 @@ class _Link(Link):
         if stream.write_nowait(*pieces):
             _finish(stream)
         else:
-            raise Failed("a small write was not taken at once")
+            task = asyncio.ensure_future(_flush(stream))
+            self._flushing.add(task)
+            task.add_done_callback(self._flushing.discard)
         return True
 
     async def accept(self) -> In:
@@ -72,7 +81,7 @@ class _Link(Link):
 
 
 _AT_ONCE = 64 * 1024
-"""Bytes that a new stream always takes."""
+"""Bytes that a new stream takes at once, nearly always."""
 
 
 class _Endpoint(Endpoint):
