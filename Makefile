@@ -24,7 +24,7 @@ tests: $(VENV)/.dev
 
 # Once more without the native driver, what depends on it.
 tests-without-driver: $(VENV)/.dev
-	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -m pytest -n auto tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
+	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -m pytest -n auto -m "not driver" tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)

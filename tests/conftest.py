@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 from hypothesis import HealthCheck, settings
 
+from iroh_moq.transport.driver import driver
 from iroh_moq.transport.memory import MemoryTransport
 from iroh_moq.transport.memory import memory_pair as make_pair
 
@@ -39,6 +40,15 @@ async def idle() -> None:
         await asyncio.sleep(0)
         if not ready:
             return
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where there is no native driver, its own tests say so; ``-m "not driver"`` leaves them out."""
+    if driver.module is None:
+        missing = pytest.mark.skip(reason=f"no native driver: {driver.reason}")
+        for item in items:
+            if item.get_closest_marker("driver"):
+                item.add_marker(missing)
 
 
 class _Records(logging.Handler):

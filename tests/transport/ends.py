@@ -43,7 +43,7 @@ def native(connection: Connection) -> NativeTransport:
     return NativeTransport(connection, driver.module)
 
 
-needs_driver = pytest.mark.skipif(driver.module is None, reason=f"no native driver: {driver.reason}")
+needs_driver = pytest.mark.driver
 both = pytest.mark.parametrize("make", [PackageTransport, pytest.param(native, marks=needs_driver)])
 
 

@@ -247,4 +247,5 @@ def leaves_nothing(end: Callable[[Held], None]) -> None:
         time.sleep(0.01)
     growth = resident() - used
     print(f"{growth / REPEATED / 1024:.0f} KiB each")
-    assert growth < (8 << 20) + REPEATED * 64 * 1024
+    # What the allocator keeps for itself shows in few repetitions; IROH_MOQ_REPEATED makes them many.
+    assert growth < (32 << 20) + REPEATED * 64 * 1024
