@@ -56,7 +56,8 @@ async def main():
 """
 
 QUIET = """
-import logging, warnings
+import faulthandler, logging, warnings
+faulthandler.dump_traceback_later(45, exit=True)
 logging.disable()
 warnings.simplefilter("ignore", ResourceWarning)
 """

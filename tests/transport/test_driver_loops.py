@@ -124,6 +124,8 @@ async def busy(held: Held) -> None:
         with suppress(ConnectionLost):
             while True:
                 await call()
+                # What has ended answers at once, again and again.
+                await asyncio.sleep(0)
 
     calls = [
         forever(recv.read),
