@@ -56,8 +56,7 @@ async def main():
 """
 
 QUIET = """
-import faulthandler, logging, warnings
-faulthandler.dump_traceback_later(45, exit=True)
+import logging, warnings
 logging.disable()
 warnings.simplefilter("ignore", ResourceWarning)
 """
