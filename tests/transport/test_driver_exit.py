@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.examples.programs import interruptible
 from tests.transport.ends import needs_driver
 
 pytestmark = [
@@ -107,15 +108,17 @@ ENDS = {
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", QUIET + PROGRAM + program],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    # Else an interrupt would be ignored where the tests themselves run in the background.
+    with interruptible():
+        return subprocess.run(
+            [sys.executable, "-X", "faulthandler", "-c", QUIET + PROGRAM + program],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
 
 @pytest.mark.parametrize("end", ENDS)
