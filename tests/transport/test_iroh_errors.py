@@ -45,7 +45,10 @@ def test_why_a_connection_ended(text: str, code: int | None, reason: str) -> Non
     assert (lost.error.code, lost.error.reason) == (code, reason)
 
 
-@pytest.mark.parametrize("text", ["TooLarge", "UnsupportedByPeer", "Disabled"])
+DATAGRAM = ["TooLarge", "UnsupportedByPeer", "Disabled"]
+
+
+@pytest.mark.parametrize("text", DATAGRAM)
 def test_a_datagram_that_cannot_be_sent_is_not_the_end(text: str) -> None:
     for closed in (None, SessionError(1, "over")):
         assert type(transport_error(text, closed)) is TransportError
@@ -78,7 +81,17 @@ def test_a_stream_that_this_side_has_closed(text: str) -> None:
 @given(st.text())
 def test_any_text_becomes_some_error(text: str) -> None:
     assert len(session_error(text).reason) <= max(201, len(text))
-    assert isinstance(transport_error(text, None), (ConnectionLost, StreamReset, StreamStopped))
+    error = transport_error(text, None)
+    # Those of datagrams have no code, and end nothing.
+    assert (type(error) is TransportError) == (text in DATAGRAM)
+    assert text in DATAGRAM or isinstance(error, (ConnectionLost, StreamReset, StreamStopped))
+
+
+@pytest.mark.parametrize("reason", ["Reset(5)", "Stopped(5)", "closed stream", *DATAGRAM])
+def test_a_peers_reason_is_not_taken_for_another_failure(reason: str) -> None:
+    lost = transport_error(APPLICATION.format(7, reason), None)
+    assert isinstance(lost, ConnectionLost)
+    assert (lost.error.code, lost.error.reason) == (7, reason)
 
 
 @given(

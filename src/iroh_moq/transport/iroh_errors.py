@@ -36,6 +36,9 @@ def transport_error(text: str, closed: SessionError | None) -> TransportError:
         text: what the library says of it.
         closed: why the connection ended, if it is known to have.
     """
+    if _APPLICATION.search(text):
+        # First, for a peer can close the connection with a reason that reads like any of the others.
+        return ConnectionLost(closed or session_error(text))
     if match := _RESET.search(text):
         return StreamReset(codes.from_wire(int(match[1])))
     if match := _STOPPED.search(text):
