@@ -1,4 +1,4 @@
-"""The transport contract on `aioquic`: raw QUIC with the ALPN of moq-lite-03, to reach the Rust stack.
+"""The transport contract on `aioquic`: raw QUIC with the ALPNs of moq-lite, to reach the Rust stack.
 
 For tests only. Reading does not hold the peer back (aioquic widens its windows as data arrives,
 read or not) and nothing is prioritised: what `set_priority` was told is in `priorities`.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -30,6 +30,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from iroh_moq import ALPN
 from iroh_moq.errors import ConnectError, SessionError
 from iroh_moq.transport import codes
 from iroh_moq.transport.base import (
@@ -48,7 +49,8 @@ from iroh_moq.transport.base import (
 
 __all__ = ["QuicTransport", "Server", "connect", "serve"]
 
-_ALPN = "moq-lite-03"
+_DATAGRAM = 1200
+"""The largest DATAGRAM frame that is taken in; one packet holds it."""
 _UNACKNOWLEDGED = 512 * 1024
 """Bytes of a stream that aioquic holds, sent or not, before its writer waits."""
 
@@ -192,6 +194,7 @@ class QuicTransport(Transport):
         self._receiving: dict[int, _Recv] = {}
         self._bi: deque[tuple[_Send, _Recv]] = deque()
         self._uni: deque[_Recv] = deque()
+        self._datagrams: deque[bytes] = deque(maxlen=1000)
         self._bi_opened = self._uni_opened = 0
         """How many streams the peer has opened."""
 
@@ -254,6 +257,8 @@ class QuicTransport(Transport):
                 stream.data_received(event.data, event.end_stream)
                 if event.end_stream:
                     self.forget(stream)
+        elif isinstance(event, events.DatagramFrameReceived):
+            self._datagrams.append(event.data)
         elif isinstance(event, events.StreamReset):
             if (stream := self._receiving.pop(event.stream_id, None)) is not None:
                 stream.reset_received(codes.from_wire(event.error_code))
@@ -465,7 +470,7 @@ class Server:
 
 
 @asynccontextmanager
-async def connect(host: str, port: int) -> AsyncIterator[QuicTransport]:
+async def connect(host: str, port: int, alpn: bytes = ALPN) -> AsyncIterator[QuicTransport]:
     """A connection to an IPv4 server, whoever it says it is; closed with code 0 on leaving.
 
     Raises:
@@ -473,7 +478,7 @@ async def connect(host: str, port: int) -> AsyncIterator[QuicTransport]:
     """
     loop = asyncio.get_running_loop()
     address = (await loop.getaddrinfo(host, port, family=AF_INET, type=SOCK_DGRAM))[0][4]
-    configuration = _configuration(is_client=True)
+    configuration = _configuration([alpn], is_client=True)
     configuration.verify_mode = ssl.CERT_NONE
     # The Rust server refuses a raw connection that does not name its host.
     configuration.server_name = "localhost"
@@ -495,10 +500,10 @@ async def connect(host: str, port: int) -> AsyncIterator[QuicTransport]:
 
 
 @asynccontextmanager
-async def serve(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Server]:
+async def serve(host: str = "127.0.0.1", port: int = 0, alpns: Sequence[bytes] = (ALPN,)) -> AsyncIterator[Server]:
     """A server with a certificate of its own making; leaving closes its connections with code 0."""
     loop = asyncio.get_running_loop()
-    configuration = _configuration(is_client=False)
+    configuration = _configuration(alpns, is_client=False)
     configuration.certificate, configuration.private_key = _certificate()
     incoming: asyncio.Queue[QuicTransport] = asyncio.Queue()
     transports: list[QuicTransport] = []
@@ -523,12 +528,13 @@ async def serve(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Server]
         await listener.lost.wait()
 
 
-def _configuration(*, is_client: bool) -> QuicConfiguration:
+def _configuration(alpns: Sequence[bytes], *, is_client: bool) -> QuicConfiguration:
     return QuicConfiguration(
-        alpn_protocols=[_ALPN],
+        alpn_protocols=[alpn.decode() for alpn in alpns],
         idle_timeout=30,
         is_client=is_client,
         max_data=_WINDOW,
+        max_datagram_frame_size=_DATAGRAM,
         max_stream_data=_WINDOW,
     )
 
