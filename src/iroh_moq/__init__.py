@@ -17,20 +17,24 @@ from .errors import (
     SessionError,
     SubscribeError,
 )
-from .lite import ALPN
+from .lite import ALPN, ALPNS
 from .model import (
+    MAX_DATAGRAM_SIZE,
     MAX_FRAME_SIZE,
     MAX_NAME_BYTES,
     BroadcastConsumer,
     BroadcastDynamic,
     BroadcastProducer,
     Cache,
+    Datagram,
     GroupConsumer,
     GroupProducer,
     OriginConsumer,
     OriginProducer,
     Subscription,
+    TimedFrame,
     TrackConsumer,
+    TrackInfo,
     TrackProducer,
     TrackRequest,
 )
@@ -42,6 +46,8 @@ from .version import __version__
 
 __all__ = [
     "ALPN",
+    "ALPNS",
+    "MAX_DATAGRAM_SIZE",
     "MAX_FRAME_SIZE",
     "MAX_NAME_BYTES",
     "BroadcastConsumer",
@@ -50,6 +56,7 @@ __all__ = [
     "Cache",
     "Closed",
     "ConnectError",
+    "Datagram",
     "Error",
     "ErrorCode",
     "GroupConsumer",
@@ -74,7 +81,9 @@ __all__ = [
     "SessionError",
     "SubscribeError",
     "Subscription",
+    "TimedFrame",
     "TrackConsumer",
+    "TrackInfo",
     "TrackProducer",
     "TrackRequest",
     "TransportStats",

@@ -30,10 +30,10 @@ from typing import Any, TypeVar
 
 from iroh import Connection, Endpoint, EndpointAddr
 
-from .address import dial
+from .address import Dialer
 from .aio import TaskScope
 from .errors import ConnectError, Error, InternalConsistencyError, ServerError, SessionError
-from .lite import ALPN
+from .lite import ALPNS, new_origin_id
 from .model import BroadcastProducer
 from .session import IncomingSessionStream, MoqSession
 from .transport.iroh import IrohTransport, iroh_transport
@@ -170,9 +170,10 @@ class _Peer:
 class Actor:
     """Owns every session and every task of a `Moq`, from its first event to its shutdown."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, alpns: tuple[bytes, ...] = ALPNS) -> None:
+        self._dialer = Dialer(endpoint, alpns)
         self._own_id = str(endpoint.id())
+        self._origin_id = new_origin_id()
         self._inbox: asyncio.Queue[_Event] = asyncio.Queue()
         self._peers: dict[str, _Peer] = {}
         self._published: dict[str, BroadcastProducer] = {}
@@ -287,6 +288,9 @@ class Actor:
     def _sessions(self) -> Iterable[MoqSession]:
         return [peer.session for peer in self._peers.values() if peer.session is not None]
 
+    def _session(self, transport: IrohTransport) -> MoqSession:
+        return MoqSession(transport, origin_id=self._origin_id)
+
     def _connect(self, remote: EndpointAddr, reply: asyncio.Future[MoqSession]) -> None:
         name = str(remote.id())
         peer = self._peers.setdefault(name, _Peer())
@@ -302,8 +306,8 @@ class Actor:
         """Dials, and waits until the peer has taken the connection."""
         session: MoqSession | None = None
         try:
-            connection = await dial(self._endpoint, remote, ALPN)
-            session = await MoqSession.session_connect(connection)
+            connection = await self._dialer.dial(remote)
+            session = self._session(iroh_transport(connection))
             try:
                 async with asyncio.timeout(_CONFIRM):
                     await session._confirmed()
@@ -336,7 +340,7 @@ class Actor:
             self._take(name, peer, result, we_dialled=True)
         elif peer.held is not None:
             held, peer.held = peer.held, None
-            self._take(name, peer, MoqSession(held), we_dialled=False)
+            self._take(name, peer, self._session(held), we_dialled=False)
         elif isinstance(result, ServerError) and result.code == 0 and result.reason == _DUPLICATE:
             # The peer prefers its own dial, which must be on its way.
             error = ConnectError(f"peer {name[:10]} turned the connection down in favour of one that never came")
@@ -376,7 +380,7 @@ class Actor:
             if peer.dialling is not None:
                 peer.dialling.cancel()
                 peer.dialling = None
-            self._take(name, peer, MoqSession(transport), we_dialled=False)
+            self._take(name, peer, self._session(transport), we_dialled=False)
 
     def _hold(self, name: str, peer: _Peer, transport: IrohTransport) -> None:
         self._release(peer)
@@ -397,7 +401,7 @@ class Actor:
         if held.close_error is not None:
             self._tasks.spawn(_close_transport(held, _DUPLICATE), "duplicate")
         else:
-            self._take(name, peer, MoqSession(held), we_dialled=False)
+            self._take(name, peer, self._session(held), we_dialled=False)
 
     def _take(self, name: str, peer: _Peer, session: MoqSession, *, we_dialled: bool) -> None:
         """Makes a session the one with its peer."""
@@ -434,7 +438,7 @@ class Actor:
         peer.session = None
         if peer.held is not None and peer.dialling is None:
             held, peer.held = peer.held, None
-            self._take(name, peer, MoqSession(held), we_dialled=False)
+            self._take(name, peer, self._session(held), we_dialled=False)
         self._tidy(name)
 
     def _tidy(self, name: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from iroh import Endpoint, EndpointBuilder, IrohError, RelayMode, SecretKey
 
 from .errors import ConnectError, InvalidArgument, InvalidType
-from .lite import ALPN
+from .lite import ALPNS
 
 __all__ = ["KEY_SIZE", "bind_endpoint", "load_or_create_key"]
 
@@ -84,7 +84,7 @@ def _builder(
             builder.bind_addr(address)
     except IrohError as error:
         raise InvalidArgument(f"an address, relay or key cannot be used: {error.message()}") from error
-    builder.alpns([ALPN])
+    builder.alpns(list(ALPNS))
     return builder
 
 

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Literal
 
@@ -14,10 +14,10 @@ import iroh
 from iroh import Connection, Endpoint, EndpointId
 
 from .actor import Actor, Connect, GetPublished, Incoming, Publish, Unpublish
-from .address import EndpointLike, parse_remote, ticket_of
+from .address import EndpointLike, check_alpns, parse_remote, ticket_of
 from .endpoint import bind_endpoint, load_or_create_key
 from .errors import Error, ErrorCode, InvalidArgument, InvalidType, MoqError
-from .lite import ALPN
+from .lite import ALPNS
 from .model import BroadcastProducer, normalize_path
 from .router import Router
 from .session import IncomingSessionStream, MoqSession
@@ -39,13 +39,18 @@ class Moq:
         endpoint: the local endpoint, which stays the caller's.
         authorize: asked for each peer that dials; one that is refused (or for whom the function
             raises) learns nothing but that. Everybody may, without it.
+        alpns: the versions of the protocol to dial with: the first that the peer takes. Which are
+            accepted, the `Router` says.
 
     Raises:
         InvalidType: ``endpoint`` is not an `iroh.Endpoint`.
+        InvalidArgument: ``alpns`` names no protocol.
         RuntimeError: no loop is running.
     """
 
-    def __init__(self, endpoint: Endpoint, *, authorize: Authorize | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, authorize: Authorize | None = None, alpns: bytes | Iterable[bytes] = ALPNS
+    ) -> None:
         if not isinstance(endpoint, Endpoint):
             raise InvalidType(f"endpoint must be an iroh Endpoint, not {type(endpoint).__name__}")
         if authorize is not None and not callable(authorize):
@@ -53,7 +58,7 @@ class Moq:
         asyncio.get_running_loop()
         self._endpoint = endpoint
         self._authorize = authorize
-        self._actor = Actor(endpoint)
+        self._actor = Actor(endpoint, check_alpns(alpns))
         self._router: Router | None = None
 
     @classmethod
@@ -66,6 +71,7 @@ class Moq:
         addresses: Sequence[str] = (),
         relays: Sequence[str] | None = None,
         authorize: Authorize | None = None,
+        alpns: bytes | Iterable[bytes] = ALPNS,
     ) -> Moq:
         """Makes an endpoint and a router as well, for those who have none.
 
@@ -81,6 +87,7 @@ class Moq:
                 ``network`` implies. A version without one gets what ``network`` implies.
             relays: URLs of relay servers to use instead of n0's. For ``"internet"`` only.
             authorize: as for `Moq`.
+            alpns: the versions of the protocol to dial with and to accept, the one wanted most first.
 
         Raises:
             InvalidArgument: an argument, or the key file, cannot be used.
@@ -90,9 +97,10 @@ class Moq:
             raise InvalidArgument("give key or key_file, not both")
         if key_file is not None:
             key = load_or_create_key(key_file)
+        versions = check_alpns(alpns)
         endpoint = await bind_endpoint(network, key, addresses, relays)
-        moq = cls(endpoint, authorize=authorize)
-        moq._router = Router(endpoint).accept(ALPN, moq.protocol_handler()).spawn()
+        moq = cls(endpoint, authorize=authorize, alpns=versions)
+        moq._router = Router(endpoint).accept(versions, moq.protocol_handler()).spawn()
         return moq
 
     @property
@@ -205,10 +213,10 @@ class Moq:
 
 
 class MoqProtocolHandler(iroh.ProtocolHandler):
-    """Makes sessions of incoming connections with ALPN ``moq-lite-03``.
+    """Makes sessions of incoming connections, each of the version that its handshake has agreed on.
 
-    For a `Router`, or for the `iroh` package's own ``protocols={ALPN: creator}``, whose creator
-    returns it (and which needs `iroh.iroh_ffi.uniffi_set_event_loop` to have been called).
+    For a `Router`, or for the `iroh` package's own ``protocols={ALPN: creator}`` with an entry for each of
+    `ALPNS`, whose creator returns it (and which needs `iroh.iroh_ffi.uniffi_set_event_loop` to have been called).
     """
 
     def __init__(self, actor: Actor, authorize: Authorize | None) -> None:

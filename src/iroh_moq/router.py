@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol
 
 from iroh import Connection, Endpoint, Incoming, IrohError
 
+from .address import check_alpns
 from .aio import TaskScope
 from .errors import Error, InvalidArgument, InvalidType
 
@@ -32,7 +34,7 @@ class ConnectionHandler(Protocol):
 class Router:
     """Accepts an endpoint's connections, each for the handler of its protocol.
 
-        router = Router(endpoint).accept(ALPN, moq.protocol_handler()).spawn()
+        router = Router(endpoint).accept(ALPNS, moq.protocol_handler()).spawn()
 
     The endpoint stays the caller's: shutting the router down does not close it.
     """
@@ -45,20 +47,25 @@ class Router:
         self._tasks = TaskScope("router")
         self._spawned = False
 
-    def accept(self, alpn: bytes, handler: ConnectionHandler) -> Router:
+    def accept(self, alpn: bytes | Iterable[bytes], handler: ConnectionHandler) -> Router:
         """Adds a protocol. Returns the router, so that calls can follow one another.
+
+        Args:
+            alpn: its name, or several, such as `ALPNS`: a peer that takes more than one gets the one that
+                was added first.
+            handler: takes the connections over; ``conn.alpn()`` says which name was agreed on.
 
         Raises:
             InvalidType: ``alpn`` is not bytes.
             InvalidArgument: the router has begun, or has a handler for this protocol.
         """
-        if not isinstance(alpn, bytes):
-            raise InvalidType(f"alpn must be bytes, not {type(alpn).__name__}")
+        names = check_alpns(alpn)
         if self._spawned:
             raise InvalidArgument("the router has begun: add protocols before spawn()")
-        if alpn in self._handlers:
-            raise InvalidArgument(f"the router has a handler for {alpn!r} already")
-        self._handlers[alpn] = handler
+        for name in names:
+            if name in self._handlers:
+                raise InvalidArgument(f"the router has a handler for {name!r} already")
+        self._handlers.update(dict.fromkeys(names, handler))
         return self
 
     def spawn(self) -> Router:
@@ -72,7 +79,7 @@ class Router:
     async def shutdown(self) -> None:
         """Accepts no more, and waits until nothing of the router is left. Sessions live on."""
         await self._tasks.aclose()
-        for handler in self._handlers.values():
+        for handler in {id(handler): handler for handler in self._handlers.values()}.values():
             await handler.shutdown()
 
     async def _run(self) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
 from typing import Any
 
 from iroh import Connection, Endpoint
 
-from .address import EndpointLike, dial, parse_remote
+from .address import EndpointLike, check_alpns, dial_first, parse_remote
 from .aio import Signal
 from .errors import InvalidArgument, InvalidType, SessionClosed, SessionError
-from .lite import ALPN, LiteSession
+from .lite import ALPNS, LiteSession
 from .model import BroadcastConsumer, OriginConsumer, OriginProducer, normalize_path
 from .transport import Transport, TransportStats
 from .transport.iroh import iroh_transport
@@ -35,37 +35,43 @@ class MoqSession:
     methods here. As a context manager it closes itself with code 0.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, *, origin_id: int | None = None) -> None:
         self._publish = OriginProducer()
         self._subscribe = OriginProducer()
         self._announced = self._subscribe.consume()
-        self._lite = LiteSession(transport, self._publish.consume(), self._subscribe)
+        self._lite = LiteSession(transport, self._publish.consume(), self._subscribe, origin_id)
 
     @classmethod
-    async def connect(cls, endpoint: Endpoint, remote: EndpointLike) -> MoqSession:
+    async def connect(
+        cls, endpoint: Endpoint, remote: EndpointLike, *, alpn: bytes | Iterable[bytes] = ALPNS
+    ) -> MoqSession:
         """Dials a peer, with no regard to other sessions with it (`Moq.connect` has that).
 
         Args:
             endpoint: the local endpoint.
             remote: the peer's EndpointAddr, EndpointId, ticket, or id as text.
+            alpn: the version of the protocol to speak, or several: the first that the peer takes.
 
         Raises:
-            InvalidArgument, InvalidType: ``remote`` is none of these.
+            InvalidArgument, InvalidType: ``remote`` is none of these, or ``alpn`` names no protocol.
             ConnectError: the peer cannot be reached, or does not speak the protocol.
         """
-        connection = await dial(endpoint, parse_remote(remote), ALPN)
+        connection = await dial_first(endpoint, parse_remote(remote), check_alpns(alpn))
         return await cls.session_connect(connection)
 
     @classmethod
     async def session_connect(cls, transport: Transport | Connection) -> MoqSession:
-        """Starts a session, as the side that dialled, on a connection with ALPN ``moq-lite-03``."""
+        """Starts a session, as the side that dialled, on a connection with one of `ALPNS`.
+
+        Under any other name it speaks moq-lite-03.
+        """
         return cls(_as_transport(transport))
 
     @classmethod
     async def session_accept(cls, transport: Transport | Connection) -> MoqSession:
-        """Starts a session, as the side that was dialled, on a connection with ALPN ``moq-lite-03``.
+        """Starts a session, as the side that was dialled, on a connection with one of `ALPNS`.
 
-        The protocol knows no difference between the two sides.
+        Under any other name it speaks moq-lite-03. The protocol knows no difference between the two sides.
         """
         return cls(_as_transport(transport))
 
@@ -100,6 +106,16 @@ class MoqSession:
     def remote_id(self) -> Any:
         """Who the peer is: its `iroh.EndpointId`, which its key has proved."""
         return self._lite.transport.remote_id
+
+    @property
+    def alpn(self) -> bytes:
+        """The version of the protocol that is spoken: one of `ALPNS`."""
+        return self._lite.version.alpn
+
+    @property
+    def version(self) -> str:
+        """The same as text, such as ``moq-lite-05``."""
+        return self._lite.version.name
 
     def stats(self) -> TransportStats:
         """What the connection has carried, and the state of its paths."""

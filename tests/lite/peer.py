@@ -143,7 +143,7 @@ class Lite:
         return exchange
 
     async def announce(self, prefix: str = "") -> Exchange:
-        return await self.request(AnnounceRequest(prefix).encode())
+        return await self.request(AnnounceRequest(prefix).encode(self.session.version))
 
     async def subscribe(self, id: int = 0, broadcast: str = "cam", track: str = "video", **wishes: Any) -> Exchange:
         return await self.request(Subscribe(id, broadcast, track, Subscription(**wishes)).encode())

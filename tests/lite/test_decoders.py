@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from iroh_moq import MAX_FRAME_SIZE, ErrorCode, Subscription
 from iroh_moq.lite import decoders as d
 from iroh_moq.lite import messages as m
+from iroh_moq.lite.version import LITE_03
 from iroh_moq.lite.wire import MAX_MESSAGE_SIZE, varint
 from tests.lite.strategies import STREAMS, damaged, frame, pieces
 
@@ -105,7 +106,7 @@ class TestAnyBytes:
     def test_a_frame_in_tiny_pieces_takes_little_more_than_its_bytes(self) -> None:
         import tracemalloc
 
-        decoder = d.GroupDecoder()
+        decoder = d.GroupDecoder(LITE_03)
         decoder.feed(b"\x00\x02\x00\x00" + varint(1 << 20))
         tracemalloc.start()
         try:
@@ -121,10 +122,10 @@ class TestAnyBytes:
     @pytest.mark.parametrize("size", [1, 7, 100_000])
     def test_time_grows_with_the_bytes(self, size: int) -> None:
         """Half a million messages, and as many frames, in reads of any size."""
-        announcements = m.Announce(True, "a", 1).encode() * 50_000
+        announcements = m.Announce(True, "a", 1).encode(LITE_03) * 50_000
         frames = b"\x00\x02\x00\x00" + frame(b"x") * 250_000
         started = time.process_time()
-        for decoder, data in ((d.AnnounceDecoder(), announcements), (d.GroupDecoder(), frames)):
+        for decoder, data in ((d.AnnounceDecoder(LITE_03), announcements), (d.GroupDecoder(LITE_03), frames)):
             events, code = run(decoder, (data[start : start + size] for start in range(0, len(data), size)))
             assert code is None
             assert len(events) >= 50_000
@@ -133,30 +134,30 @@ class TestAnyBytes:
 
 class TestRequests:
     def test_bytes_observed_from_the_rust_peer(self) -> None:
-        assert run(d.RequestDecoder(), [b"\x01\x01\x00"]) == ([m.AnnounceRequest("")], None)
-        assert run(d.RequestDecoder(), [b"\x04"]) == ([d.ProbeRequest()], None)
+        assert run(d.RequestDecoder(LITE_03), [b"\x01\x01\x00"]) == ([m.AnnounceRequest("")], None)
+        assert run(d.RequestDecoder(LITE_03), [b"\x04"]) == ([d.ProbeRequest()], None)
 
     def test_a_subscription_and_its_updates(self) -> None:
         first, second = m.Subscribe(7, "a", "b", Subscription(1)), m.SubscribeUpdate(Subscription(2))
-        assert run(d.RequestDecoder(), [first.encode() + second.encode() * 2]) == ([first, second, second], None)
+        assert run(d.RequestDecoder(LITE_03), [first.encode() + second.encode() * 2]) == ([first, second, second], None)
 
     @pytest.mark.parametrize("kind", [0, 3, 5, 63, 64, 1 << 40])
     def test_an_unknown_type(self, kind: int) -> None:
         """FETCH, 3, is one of them, as it is for every moq-lite-03 peer seen."""
-        assert run(d.RequestDecoder(), [varint(kind)]) == ([], ErrorCode.UNEXPECTED_STREAM)
+        assert run(d.RequestDecoder(LITE_03), [varint(kind)]) == ([], ErrorCode.UNEXPECTED_STREAM)
 
-    @pytest.mark.parametrize("request_", [m.AnnounceRequest("a").encode(), b"\x04"])
+    @pytest.mark.parametrize("request_", [m.AnnounceRequest("a").encode(LITE_03), b"\x04"])
     def test_a_second_message_where_there_is_only_one(self, request_: bytes) -> None:
-        events, code = run(d.RequestDecoder(), [request_ + b"\x01\x00"])
+        events, code = run(d.RequestDecoder(LITE_03), [request_ + b"\x01\x00"])
         assert (len(events), code) == (1, ErrorCode.UNEXPECTED_MESSAGE)
 
     @pytest.mark.parametrize("data", [b"", b"\x01", b"\x40", b"\x01\x05ab", b"\x02\x40"])
     def test_an_end_before_the_request(self, data: bytes) -> None:
-        assert run(d.RequestDecoder(), [data]) == ([], ErrorCode.DECODE)
+        assert run(d.RequestDecoder(LITE_03), [data]) == ([], ErrorCode.DECODE)
 
     def test_an_end_inside_an_update(self) -> None:
         subscribe = m.Subscribe(7, "a", "b", Subscription(1))
-        assert run(d.RequestDecoder(), [subscribe.encode() + b"\x06\x00"]) == ([subscribe], ErrorCode.DECODE)
+        assert run(d.RequestDecoder(LITE_03), [subscribe.encode() + b"\x06\x00"]) == ([subscribe], ErrorCode.DECODE)
 
     def test_probe_requests_are_all_the_same(self) -> None:
         assert d.ProbeRequest() == d.ProbeRequest()
@@ -167,19 +168,19 @@ class TestRequests:
 class TestReplies:
     def test_bytes_observed_from_the_rust_peer(self) -> None:
         active, ended = b"\x0d\x01\x0aroom/hello\x01", b"\x0d\x00\x0aroom/hello\x00"
-        assert run(d.AnnounceDecoder(), [active + ended]) == (
+        assert run(d.AnnounceDecoder(LITE_03), [active + ended]) == (
             [m.Announce(True, "room/hello", 1), m.Announce(False, "room/hello", 0)],
             None,
         )
         ok = m.SubscribeOk(Subscription(128, max_latency=0.0))
-        assert run(d.SubscribeReplyDecoder(), [b"\x00\x05\x80\x00\x00\x00\x00"]) == ([ok], None)
+        assert run(d.SubscribeReplyDecoder(LITE_03), [b"\x00\x05\x80\x00\x00\x00\x00"]) == ([ok], None)
 
     def test_the_events_before_the_fault_come_out(self) -> None:
         good = m.Announce(True, "a", 1)
-        assert run(d.AnnounceDecoder(), [good.encode() * 2 + b"\x01\x05"]) == ([good, good], ErrorCode.DECODE)
+        assert run(d.AnnounceDecoder(LITE_03), [good.encode() * 2 + b"\x01\x05"]) == ([good, good], ErrorCode.DECODE)
 
     def test_an_unknown_reply(self) -> None:
-        assert run(d.SubscribeReplyDecoder(), [b"\x02\x00"]) == ([], ErrorCode.DECODE)
+        assert run(d.SubscribeReplyDecoder(LITE_03), [b"\x02\x00"]) == ([], ErrorCode.DECODE)
 
     @pytest.mark.parametrize("decoder", [d.AnnounceDecoder, d.ProbeDecoder])
     def test_a_message_over_the_limit(self, decoder: Callable[[], Any]) -> None:
@@ -194,33 +195,36 @@ class TestReplies:
 
 class TestGroups:
     def test_bytes_observed_from_the_rust_peer(self) -> None:
-        assert run(d.GroupDecoder(), [b"\x00\x02\x00\x00\x08hi there"]) == ([m.Group(0, 0), b"hi there"], None)
-        assert run(d.GroupDecoder(), [b"\x00\x02\x00\x01\x01a\x02bb"]) == ([m.Group(0, 1), b"a", b"bb"], None)
+        assert run(d.GroupDecoder(LITE_03), [b"\x00\x02\x00\x00\x08hi there"]) == ([m.Group(0, 0), b"hi there"], None)
+        assert run(d.GroupDecoder(LITE_03), [b"\x00\x02\x00\x01\x01a\x02bb"]) == ([m.Group(0, 1), b"a", b"bb"], None)
 
     def test_empty_groups_and_empty_frames(self) -> None:
-        assert run(d.GroupDecoder(), [b"\x00\x02\x05\x06"]) == ([m.Group(5, 6)], None)
-        assert run(d.GroupDecoder(), [b"\x00\x02\x05\x06\x00\x00"]) == ([m.Group(5, 6), b"", b""], None)
+        assert run(d.GroupDecoder(LITE_03), [b"\x00\x02\x05\x06"]) == ([m.Group(5, 6)], None)
+        assert run(d.GroupDecoder(LITE_03), [b"\x00\x02\x05\x06\x00\x00"]) == ([m.Group(5, 6), b"", b""], None)
 
     @pytest.mark.parametrize("kind", [1, 2, 64, 1 << 40])
     def test_another_type_of_stream(self, kind: int) -> None:
-        assert run(d.GroupDecoder(), [varint(kind) + bytes(10)]) == ([None], ErrorCode.UNEXPECTED_STREAM)
+        assert run(d.GroupDecoder(LITE_03), [varint(kind) + bytes(10)]) == ([None], ErrorCode.UNEXPECTED_STREAM)
 
     @pytest.mark.parametrize("data", [b"", b"\x00", b"\x00\x02\x00", b"\x40"])
     def test_an_end_before_the_header(self, data: bytes) -> None:
-        assert run(d.GroupDecoder(), [data]) == ([None], ErrorCode.DECODE)
+        assert run(d.GroupDecoder(LITE_03), [data]) == ([None], ErrorCode.DECODE)
 
     @pytest.mark.parametrize("data", [b"\x05abcd", b"\x40", b"\x05"])
     def test_an_end_inside_a_frame(self, data: bytes) -> None:
         header = b"\x00\x02\x00\x00"
-        assert run(d.GroupDecoder(), [header + b"\x01a" + data]) == ([m.Group(0, 0), b"a"], ErrorCode.WRONG_SIZE)
+        assert run(d.GroupDecoder(LITE_03), [header + b"\x01a" + data]) == ([m.Group(0, 0), b"a"], ErrorCode.WRONG_SIZE)
 
     def test_a_frame_over_the_limit_is_refused_before_it_comes(self) -> None:
         header = b"\x00\x02\x00\x00"
-        assert run(d.GroupDecoder(), [header + varint(MAX_FRAME_SIZE)], finish=False)[1] is None
-        assert run(d.GroupDecoder(), [header + varint(MAX_FRAME_SIZE + 1)])[1] == ErrorCode.FRAME_TOO_LARGE
-        events, code = run(d.GroupDecoder(4), [header + b"\x04good\x05"])
+        assert run(d.GroupDecoder(LITE_03), [header + varint(MAX_FRAME_SIZE)], finish=False)[1] is None
+        assert run(d.GroupDecoder(LITE_03), [header + varint(MAX_FRAME_SIZE + 1)])[1] == ErrorCode.FRAME_TOO_LARGE
+        events, code = run(d.GroupDecoder(LITE_03, max_frame_size=4), [header + b"\x04good\x05"])
         assert (events, code) == ([m.Group(0, 0), b"good"], ErrorCode.FRAME_TOO_LARGE)
 
     def test_a_malformed_header(self) -> None:
-        assert run(d.GroupDecoder(), [b"\x00\x03\x00\x00\x00"]) == ([None], ErrorCode.DECODE)
-        assert run(d.GroupDecoder(), [b"\x00" + varint(MAX_MESSAGE_SIZE + 1)]) == ([None], ErrorCode.FRAME_TOO_LARGE)
+        assert run(d.GroupDecoder(LITE_03), [b"\x00\x03\x00\x00\x00"]) == ([None], ErrorCode.DECODE)
+        assert run(d.GroupDecoder(LITE_03), [b"\x00" + varint(MAX_MESSAGE_SIZE + 1)]) == (
+            [None],
+            ErrorCode.FRAME_TOO_LARGE,
+        )

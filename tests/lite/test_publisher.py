@@ -19,14 +19,15 @@ from iroh_moq import (
 from iroh_moq.lite import publisher
 from iroh_moq.lite.messages import AnnounceRequest, Group, Subscribe, SubscribeDrop, SubscribeOk, SubscribeUpdate
 from iroh_moq.lite.priority import CONTROL_PRIORITY, group_priority
+from iroh_moq.lite.version import LITE_03
 from iroh_moq.lite.wire import MAX_MESSAGE_SIZE, string, varint
 from iroh_moq.transport import StreamReset
 from tests.conftest import MakePair, idle, within
 from tests.lite.peer import Bytes, Exchange, Lite, assert_no_streams, lite
 
-ANNOUNCE = AnnounceRequest("").encode()
+ANNOUNCE = AnnounceRequest("").encode(LITE_03)
 SUBSCRIBE = Subscribe(0, "cam", "video", Subscription()).encode()
-OK = SubscribeOk(Subscription()).encode()
+OK = SubscribeOk(Subscription()).encode(LITE_03)
 
 
 def write_group(track: TrackProducer, *frames: bytes) -> None:
@@ -38,7 +39,7 @@ def write_group(track: TrackProducer, *frames: bytes) -> None:
 async def subscribed(run: Lite, **wishes: Any) -> Exchange:
     """A subscription to `cam`, `video` that has been answered."""
     exchange = await run.subscribe(**wishes)
-    await exchange.reply.expect(SubscribeOk(Subscription(**wishes)).encode())
+    await exchange.reply.expect(SubscribeOk(Subscription(**wishes)).encode(LITE_03))
     return exchange
 
 
@@ -53,8 +54,8 @@ class TestRequestsThatMeanNothing:
             pytest.param(b"\x01\x02\x00\x00", ErrorCode.DECODE, id="ANNOUNCE with more than its fields"),
             pytest.param(b"\x01\x03\x05ab", ErrorCode.DECODE, id="ANNOUNCE with less than its fields"),
             pytest.param(b"\x01\x03\x02\xff\xfe", ErrorCode.DECODE, id="a prefix that is not UTF-8"),
-            pytest.param(AnnounceRequest("a/" * 33).encode(), ErrorCode.DECODE, id="a prefix of 33 parts"),
-            pytest.param(AnnounceRequest("x" * 1025).encode(), ErrorCode.DECODE, id="a prefix of 1025 bytes"),
+            pytest.param(AnnounceRequest("a/" * 33).encode(LITE_03), ErrorCode.DECODE, id="a prefix of 33 parts"),
+            pytest.param(AnnounceRequest("x" * 1025).encode(LITE_03), ErrorCode.DECODE, id="a prefix of 1025 bytes"),
             pytest.param(b"\x01" + varint(MAX_MESSAGE_SIZE + 1), ErrorCode.FRAME_TOO_LARGE, id="an ANNOUNCE too long"),
             pytest.param(b"\x02" + varint((1 << 62) - 1), ErrorCode.FRAME_TOO_LARGE, id="a SUBSCRIBE far too long"),
             pytest.param(b"\x02\x01\x00", ErrorCode.DECODE, id="SUBSCRIBE with less than its fields"),
@@ -533,7 +534,7 @@ class TestWishes:
             exchange = await subscribed(run, start_group=1)
             stream = await run.next_group()
             await stream.expect(Group(0, 4).encode())
-            await exchange.reply.expect(SubscribeDrop(1, 3, ErrorCode.OLD).encode())
+            await exchange.reply.expect(SubscribeDrop(1, 3, ErrorCode.OLD).encode(LITE_03))
             await (await run.next_group()).expect(Group(0, 5).encode())
             await exchange.reply.quiet()
 

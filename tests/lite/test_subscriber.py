@@ -31,21 +31,22 @@ from iroh_moq.lite.messages import (
     SubscribeUpdate,
 )
 from iroh_moq.lite.priority import CONTROL_PRIORITY
+from iroh_moq.lite.version import LITE_03
 from iroh_moq.lite.wire import MAX_MESSAGE_SIZE, MAX_VARINT, varint
 from iroh_moq.model import MAX_FRAME_SIZE
 from iroh_moq.model.subscription import MAX_GROUP
 from tests.conftest import MakePair, idle, within
 from tests.lite.peer import Exchange, Lite, assert_no_streams, code_of, lite
 
-ACTIVE = Announce(True, "cam", 1).encode()
-ENDED = Announce(False, "cam").encode()
-OK = SubscribeOk(Subscription()).encode()
+ACTIVE = Announce(True, "cam", 1).encode(LITE_03)
+ENDED = Announce(False, "cam").encode(LITE_03)
+OK = SubscribeOk(Subscription()).encode(LITE_03)
 
 
 async def announced(run: Lite, name: str = "cam") -> tuple[Exchange, BroadcastConsumer]:
     """A broadcast of the peer, and the stream it was announced on."""
     news = await run.announcing()
-    await news.write(Announce(True, name, 1).encode())
+    await news.write(Announce(True, name, 1).encode(LITE_03))
     async with within():
         return news, await run.received.consume().wait_broadcast(name)
 
@@ -95,8 +96,8 @@ class TestAnnouncements:
     async def test_a_path_is_normalised(self, memory_pair: MakePair) -> None:
         async with lite(memory_pair) as run:
             news = await run.announcing()
-            await news.write(Announce(True, "/a//b/", 1).encode(), Announce(False, "a/b").encode())
-            await news.write(Announce(True, "c", 1).encode())
+            await news.write(Announce(True, "/a//b/", 1).encode(LITE_03), Announce(False, "a/b").encode(LITE_03))
+            await news.write(Announce(True, "c", 1).encode(LITE_03))
             async with within():
                 await run.received.consume().wait_broadcast("c")
             assert run.received.consume_broadcast("a/b") is None
@@ -114,7 +115,9 @@ class TestAnnouncements:
     async def test_an_end_of_what_is_not_there_is_ignored(self, memory_pair: MakePair) -> None:
         async with lite(memory_pair) as run:
             news, _ = await announced(run)
-            await news.write(Announce(False, "never").encode(), ENDED, ENDED, Announce(True, "next", 1).encode())
+            await news.write(
+                Announce(False, "never").encode(LITE_03), ENDED, ENDED, Announce(True, "next", 1).encode(LITE_03)
+            )
             async with within():
                 await run.received.consume().wait_broadcast("next")
             assert run.received.consume_broadcast("cam") is None
@@ -128,8 +131,8 @@ class TestAnnouncements:
             pytest.param(b"\x05\x01\x01a\x01\x00", ErrorCode.DECODE, id="with more than its fields"),
             pytest.param(b"\x02\x01\x01", ErrorCode.DECODE, id="with less than its fields"),
             pytest.param(b"\x00", ErrorCode.DECODE, id="of no bytes"),
-            pytest.param(Announce(True, "a/" * 33, 1).encode(), ErrorCode.DECODE, id="of 33 parts"),
-            pytest.param(Announce(True, "x" * 1025, 1).encode(), ErrorCode.DECODE, id="of 1025 bytes"),
+            pytest.param(Announce(True, "a/" * 33, 1).encode(LITE_03), ErrorCode.DECODE, id="of 33 parts"),
+            pytest.param(Announce(True, "x" * 1025, 1).encode(LITE_03), ErrorCode.DECODE, id="of 1025 bytes"),
             pytest.param(varint(MAX_MESSAGE_SIZE + 1), ErrorCode.FRAME_TOO_LARGE, id="too long"),
         ],
     )
@@ -165,10 +168,10 @@ class TestAnnouncements:
             news = await run.announcing()
             for _ in range(3):
                 # Those that have gone do not count.
-                await news.write(Announce(True, "a", 1).encode(), Announce(False, "a").encode())
-            await news.write(*(Announce(True, name, 1).encode() for name in "abc"))
+                await news.write(Announce(True, "a", 1).encode(LITE_03), Announce(False, "a").encode(LITE_03))
+            await news.write(*(Announce(True, name, 1).encode(LITE_03) for name in "abc"))
             await news.reply.quiet()
-            await news.write(Announce(True, "d", 1).encode())
+            await news.write(Announce(True, "d", 1).encode(LITE_03))
             assert await news.refused() == ErrorCode.BOUNDS_EXCEEDED
             await run.still_answers()
 
@@ -315,7 +318,7 @@ class TestSubscriptions:
         caplog.set_level(logging.DEBUG, "iroh_moq.lite.subscriber")
         async with lite(memory_pair) as run:
             exchange, consumer = await subscribed(run, start_group=0)
-            await exchange.write(SubscribeDrop(0, 3, ErrorCode.OLD).encode())
+            await exchange.write(SubscribeDrop(0, 3, ErrorCode.OLD).encode(LITE_03))
             await run.whole_group(Group(0, 4).encode(), b"\x01a")
             assert await read_group(consumer) == (4, b"a")
             assert "groups 0 to 3 were dropped, code 2" in caplog.text
@@ -741,7 +744,7 @@ class TestProbe:
     async def test_reports_of_the_peer(self, memory_pair: MakePair) -> None:
         async with lite(memory_pair) as run, within():
             exchange, reports, first = await self.begun(run)
-            await exchange.write(Probe(300).encode(), Probe(None).encode())
+            await exchange.write(Probe(300).encode(LITE_03), Probe(None).encode(LITE_03))
             assert await first == 300
             assert await anext(reports) is None
             await reports.aclose()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import moq
 import pytest
 
-from iroh_moq import MoqSession
+from iroh_moq import ALPN, ALPNS, MoqSession
 from tests.conftest import within
 from tests.rust.peers import rust_client, rust_server
 from tests.rust.quic import QuicTransport, connect, serve
@@ -40,21 +41,21 @@ class Link:
 
 
 @asynccontextmanager
-async def we_dial() -> AsyncIterator[Link]:
+async def we_dial(alpn: bytes = ALPN) -> AsyncIterator[Link]:
     """A session that we opened. What happens within must be over within `PATIENCE`."""
     async with (
         within(PATIENCE),
         rust_server() as server,
-        connect("127.0.0.1", server.port) as transport,
+        connect("127.0.0.1", server.port, alpn) as transport,
         await MoqSession.session_connect(transport) as session,
     ):
         yield Link(session, transport, await server.session(), server.origin, server.remote)
 
 
 @asynccontextmanager
-async def rust_dials() -> AsyncIterator[Link]:
+async def rust_dials(alpn: bytes = ALPN) -> AsyncIterator[Link]:
     """A session that Rust opened. What happens within must be over within `PATIENCE`."""
-    async with within(PATIENCE), serve() as server, rust_client(server.port) as client:
+    async with within(PATIENCE), serve(alpns=[alpn]) as server, rust_client(server.port) as client:
         transport = await server.accept()
         async with await MoqSession.session_accept(transport) as session:
             yield Link(session, transport, client.session, client.origin, client.remote)
@@ -63,11 +64,17 @@ async def rust_dials() -> AsyncIterator[Link]:
 Linked = Callable[[], AbstractAsyncContextManager[Link]]
 
 
+@pytest.fixture(params=ALPNS, ids=bytes.decode)
+def alpn(request: pytest.FixtureRequest) -> bytes:
+    """Each version of the protocol."""
+    version: bytes = request.param
+    return version
+
+
 @pytest.fixture(params=[we_dial, rust_dials], ids=lambda dial: dial.__name__)
-def linked(request: pytest.FixtureRequest) -> Linked:
-    """Makes a session, once for each way to dial."""
-    dial: Linked = request.param
-    return dial
+def linked(request: pytest.FixtureRequest, alpn: bytes) -> Linked:
+    """Makes a session, once for each way to dial and each version of the protocol."""
+    return partial(request.param, alpn)
 
 
 @asynccontextmanager

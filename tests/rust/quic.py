@@ -51,6 +51,9 @@ __all__ = ["QuicTransport", "Server", "connect", "serve"]
 
 _DATAGRAM = 1200
 """The largest DATAGRAM frame that is taken in; one packet holds it."""
+_PACKET, _FRAME = 60, 3
+"""Bytes of a packet and of a DATAGRAM frame that are not data, at most."""
+
 _UNACKNOWLEDGED = 512 * 1024
 """Bytes of a stream that aioquic holds, sent or not, before its writer waits."""
 
@@ -305,6 +308,10 @@ class QuicTransport(Transport):
     # The contract.
 
     @property
+    def alpn(self) -> bytes:
+        return (self.quic.tls.alpn_negotiated or "").encode()
+
+    @property
     def remote_id(self) -> str:
         host, port = (self.quic.get_peer_address() or ("?", 0))[:2]
         return f"{host}:{port}"
@@ -346,11 +353,24 @@ class QuicTransport(Transport):
         opened = self._uni_opened
         await self.until(lambda: self._uni_opened - len(self._uni) >= opened or self._error is not None)
 
+    @property
+    def max_datagram_size(self) -> int:
+        # What the peer takes includes the header of the frame, and so does what a packet holds.
+        limit = min(self.quic._remote_max_datagram_frame_size or 0, self.quic._max_datagram_size - _PACKET)
+        return max(limit - _FRAME, 0)
+
     def send_datagram(self, data: Buffer) -> None:
-        raise TransportError("this transport has no datagrams")
+        self.raise_if_closed()
+        if len(data) > self.max_datagram_size:
+            raise TransportError(f"a datagram of {len(data)} bytes; at most {self.max_datagram_size} fit")
+        self.quic.send_datagram_frame(bytes(data))
+        self.transmit_soon()
 
     async def read_datagram(self) -> bytes:
-        raise TransportError("this transport has no datagrams")
+        await self.until(lambda: bool(self._datagrams) or self._error is not None)
+        if not self._datagrams:
+            self.raise_if_closed()
+        return self._datagrams.popleft()
 
     def close(self, code: int, reason: str) -> None:
         if self._error is None:

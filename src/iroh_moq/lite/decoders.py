@@ -18,21 +18,26 @@ from typing import Generic, TypeVar
 
 from ..errors import ErrorCode, MoqError
 from ..model.group import MAX_FRAME_SIZE
+from ..model.info import MAX_TIME
 from ..transport import Received
 from .messages import (
+    REPLIES,
     Announce,
+    AnnounceOk,
     AnnounceRequest,
-    BiType,
+    Fetch,
+    Goaway,
     Group,
     Probe,
+    Setup,
     Subscribe,
-    SubscribeDrop,
-    SubscribeOk,
     SubscribeReply,
     SubscribeUpdate,
-    UniType,
+    TrackReply,
+    TrackRequest,
 )
-from .wire import MAX_MESSAGE_SIZE, malformed, peek_varint
+from .version import BiType, UniType, Version
+from .wire import MAX_MESSAGE_SIZE, malformed, peek_varint, unzigzag
 
 __all__ = [
     "AnnounceDecoder",
@@ -42,6 +47,9 @@ __all__ = [
     "Request",
     "RequestDecoder",
     "SubscribeReplyDecoder",
+    "TimedGroupDecoder",
+    "TrackReplyDecoder",
+    "group_decoder",
 ]
 
 Event = TypeVar("Event")
@@ -59,7 +67,7 @@ class ProbeRequest:
         return hash(ProbeRequest)
 
 
-Request = AnnounceRequest | Subscribe | SubscribeUpdate | ProbeRequest
+Request = AnnounceRequest | Subscribe | SubscribeUpdate | Fetch | ProbeRequest | Goaway | TrackRequest
 
 
 class _Decoder(Generic[Event]):
@@ -123,8 +131,9 @@ class _Decoder(Generic[Event]):
 class RequestDecoder(_Decoder[Request]):
     """What the opener of a bidirectional stream sends: a type, its request, then any updates."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: Version) -> None:
         super().__init__()
+        self._version = version
         self._type: int | None = None
         self._requested = False
 
@@ -138,8 +147,10 @@ class RequestDecoder(_Decoder[Request]):
             self._type = self._varint()
             if self._type is None:
                 return None
-            if self._type not in _REQUESTS:
-                raise MoqError(ErrorCode.UNEXPECTED_STREAM, f"a bidirectional stream of type {self._type}")
+            if self._type not in self._version.requests:
+                raise MoqError(
+                    ErrorCode.UNEXPECTED_STREAM, f"a bidirectional stream of type {self._type} in {self._version.name}"
+                )
             if self._type == BiType.PROBE:
                 self._requested = True
                 return ProbeRequest()
@@ -148,6 +159,8 @@ class RequestDecoder(_Decoder[Request]):
             return None
         if not self._requested:
             self._requested = True
+            if self._type == BiType.ANNOUNCE:
+                return AnnounceRequest.decode(body, self._version)
             return _REQUESTS[self._type](body)
         if self._type != BiType.SUBSCRIBE:
             raise MoqError(ErrorCode.UNEXPECTED_MESSAGE, f"a second message on a {BiType(self._type).name} stream")
@@ -155,49 +168,84 @@ class RequestDecoder(_Decoder[Request]):
 
 
 _REQUESTS: dict[int, Callable[[bytes], Request]] = {
-    BiType.ANNOUNCE: AnnounceRequest.decode,
     BiType.SUBSCRIBE: Subscribe.decode,
-    BiType.PROBE: lambda _: ProbeRequest(),
+    BiType.FETCH: Fetch.decode,
+    BiType.GOAWAY: Goaway.decode,
+    BiType.TRACK: TrackRequest.decode,
 }
 
 
-class AnnounceDecoder(_Decoder[Announce]):
+class AnnounceDecoder(_Decoder[Announce | AnnounceOk]):
     """What a publisher replies on an ANNOUNCE stream."""
 
-    def _next(self) -> Announce | None:
+    def __init__(self, version: Version) -> None:
+        super().__init__()
+        self._version = version
+        self._welcome = version.announce_ok
+
+    def _next(self) -> Announce | AnnounceOk | None:
         body = self._message()
-        return None if body is None else Announce.decode(body)
+        if body is None:
+            return None
+        if self._welcome:
+            self._welcome = False
+            return AnnounceOk.decode(body)
+        return Announce.decode(body, self._version)
 
 
 class ProbeDecoder(_Decoder[Probe]):
     """What a publisher replies on a PROBE stream."""
 
+    def __init__(self, version: Version) -> None:
+        super().__init__()
+        self._version = version
+
     def _next(self) -> Probe | None:
         body = self._message()
-        return None if body is None else Probe.decode(body)
+        return None if body is None else Probe.decode(body, self._version)
+
+
+class TrackReplyDecoder(_Decoder[TrackReply]):
+    """What a publisher replies on a TRACK stream: one message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._replied = False
+
+    def finish(self) -> None:
+        super().finish()
+        if self.error is None and not self._replied:
+            self.error = malformed("the stream ended before its reply")
+
+    def _next(self) -> TrackReply | None:
+        body = self._message()
+        if body is None:
+            return None
+        if self._replied:
+            raise MoqError(ErrorCode.UNEXPECTED_MESSAGE, "a second reply on a TRACK stream")
+        self._replied = True
+        return TrackReply.decode(body)
 
 
 class SubscribeReplyDecoder(_Decoder[SubscribeReply]):
-    """What a publisher replies on a SUBSCRIBE stream: messages, each with its type before it."""
+    """What a publisher replies on a SUBSCRIBE stream: messages, each with its number before it."""
+
+    def __init__(self, version: Version) -> None:
+        super().__init__()
+        self._version = version
 
     def _next(self) -> SubscribeReply | None:
         start = self._position
-        kind = self._varint()
-        if kind is None:
+        number = self._varint()
+        if number is None:
             return None
-        if kind not in _REPLIES:
-            raise malformed(f"a reply of unknown type {kind} on a SUBSCRIBE stream")
+        if number >= len(self._version.replies):
+            raise malformed(f"a reply of unknown type {number} on a SUBSCRIBE stream")
         body = self._message()
         if body is None:
             self._position = start
             return None
-        return _REPLIES[kind](body)
-
-
-_REPLIES: dict[int, Callable[[bytes], SubscribeReply]] = {
-    SubscribeOk.TYPE: SubscribeOk.decode,
-    SubscribeDrop.TYPE: SubscribeDrop.decode,
-}
+        return REPLIES[self._version.replies[number]](body)
 
 
 _LARGE = 16 * 1024
@@ -207,17 +255,36 @@ _LARGE = 16 * 1024
 class GroupDecoder:
     """What a unidirectional stream carries: a type, the group's header, then frames.
 
-    `group` is None until the header has come. A frame that comes in one piece is cut from it with
-    one copy, and so is one whose pieces are large. Small pieces are gathered, so that however small
-    they are, they take no more than their bytes.
+    `group` is None until the header has come, unless it is given, as for a stream of nothing but
+    frames. A frame that comes in one piece is cut from it with one copy, and so is one whose pieces
+    are large. Small pieces are gathered, so that however small they are, they take no more than
+    their bytes.
     """
 
-    __slots__ = ("_header", "_max_frame_size", "_missing", "_pieces", "_rest", "_size", "_small", "error", "group")
+    __slots__ = (
+        "_header",
+        "_max_frame_size",
+        "_missing",
+        "_pieces",
+        "_rest",
+        "_size",
+        "_small",
+        "_version",
+        "error",
+        "group",
+        "setup",
+        "times",
+    )
 
-    def __init__(self, max_frame_size: int = MAX_FRAME_SIZE) -> None:
-        self.group: Group | None = None
+    def __init__(self, version: Version, group: Group | None = None, max_frame_size: int = MAX_FRAME_SIZE) -> None:
+        self.group: Group | None = group
+        self.setup: Setup | None = None
+        """The stream is no group's, but says what the peer can do."""
         self.error: MoqError | None = None
-        self._header: _GroupHeaderDecoder | None = None  # while it comes in pieces
+        self.times: list[int] | None = None
+        """The timestamps of the frames that `feed` has returned last, or None while all have been 0."""
+        self._version = version
+        self._header: _HeaderDecoder | None = None  # while it comes in pieces
         self._max_frame_size = max_frame_size
         self._rest = b""  # the beginning of a frame's size
         self._size = 0  # of the frame that is not yet whole
@@ -258,6 +325,12 @@ class GroupDecoder:
         if type(data) is not bytes:
             position = self._cut_large(data, position, frames)
             data, position = bytes(data[position:]), 0
+        if position < len(data):
+            self._cut(data, position, frames)
+        return frames
+
+    def _cut(self, data: bytes, position: int, frames: list[bytes]) -> None:
+        """Cuts frames as far as they are whole, and begins the next."""
         end = len(data)
         while position < end:
             size, start = data[position], position + 1
@@ -272,17 +345,20 @@ class GroupDecoder:
                 frames.append(data[start:position])
             elif not self._begin(size, data[start:]):
                 break
-        return frames
 
     def _header_piece(self, data: Received) -> bytes:
         """Takes in a piece of the header; what comes after it, once it is whole."""
         if self._header is None:
-            self._header = _GroupHeaderDecoder()
+            self._header = _HeaderDecoder(self._version)
         headers = self._header.feed(bytes(data))
         self.error = self._header.error
         if not headers:
             return b""
-        self.group, rest, self._header = headers[0], self._header.rest(), None
+        header = headers[0]
+        if isinstance(header, Setup):
+            self.setup = header
+            return b""
+        self.group, rest, self._header = header, self._header.rest(), None
         return rest
 
     def _cut_large(self, data: Received, position: int, frames: list[bytes]) -> int:
@@ -333,7 +409,8 @@ class GroupDecoder:
         if self.error is not None:
             return
         if self.group is None:
-            self.error = malformed("the stream ended before its header")
+            if self.setup is None:
+                self.error = malformed("the stream ended before its header")
         elif self._missing:
             self.error = MoqError(
                 ErrorCode.WRONG_SIZE, f"the stream ended {self._missing} bytes before the end of a frame"
@@ -352,28 +429,111 @@ def _whole_header(data: Received) -> tuple[Group, int] | None:
     return None
 
 
-class _GroupHeaderDecoder(_Decoder[Group]):
-    """The beginning of a unidirectional stream, up to the first frame: one event, then the rest."""
+class _HeaderDecoder(_Decoder[Group | Setup]):
+    """The beginning of a unidirectional stream, up to the first frame: one event, then the rest.
 
-    def __init__(self) -> None:
+    What is no group has no rest.
+    """
+
+    def __init__(self, version: Version) -> None:
         super().__init__()
-        self._typed = self._done = False
+        self._version = version
+        self._type: int | None = None
+        self._done = False
 
     def rest(self) -> bytes:
         return self._buffer[self._position :]
 
-    def _next(self) -> Group | None:
+    def _next(self) -> Group | Setup | None:
         if self._done:
+            if self._type != UniType.GROUP and self.buffered:
+                raise MoqError(ErrorCode.UNEXPECTED_MESSAGE, "a second message on a SETUP stream")
             return None
-        if not self._typed:
-            kind = self._varint()
-            if kind is None:
+        if self._type is None:
+            self._type = self._varint()
+            if self._type is None:
                 return None
-            if kind != UniType.GROUP:
-                raise MoqError(ErrorCode.UNEXPECTED_STREAM, f"a unidirectional stream of type {kind}")
-            self._typed = True
+            if self._type not in self._version.streams:
+                raise MoqError(
+                    ErrorCode.UNEXPECTED_STREAM, f"a unidirectional stream of type {self._type} in {self._version.name}"
+                )
         body = self._message()
         if body is None:
             return None
         self._done = True
-        return Group.decode(body)
+        return Group.decode(body) if self._type == UniType.GROUP else Setup.decode(body)
+
+
+class TimedGroupDecoder(GroupDecoder):
+    """The same, of frames with a timestamp each: its difference from the one before comes first."""
+
+    __slots__ = ("_last", "_stamped", "_times")
+
+    def __init__(self, version: Version, group: Group | None = None, max_frame_size: int = MAX_FRAME_SIZE) -> None:
+        super().__init__(version, group, max_frame_size)
+        self._last = 0
+        self._stamped = False
+        self._times: list[int] = []
+
+    def feed(self, data: Received) -> list[bytes]:
+        self._times = times = [self._last] if self._missing else []
+        frames = super().feed(data)
+        if not frames:
+            return frames
+        if not self._stamped and any(times):
+            self._stamped = True
+        self.times = times if self._stamped else None
+        return frames
+
+    def _cut(self, data: bytes, position: int, frames: list[bytes]) -> None:
+        end, times, last = len(data), self._times, self._last
+        while position < end:
+            difference, middle = data[position], position + 1
+            size, start = (data[middle], middle + 1) if middle < end else (0x40, 0)
+            if difference >= 0x40 or size >= 0x40:
+                found = self._peek(data, position)
+                if found is None:
+                    self._rest = data[position:]
+                    break
+                difference, size, start = found
+            if difference:
+                last += unzigzag(difference)
+                if not 0 <= last <= MAX_TIME:
+                    self.error = malformed(f"a frame's timestamp is {last}")
+                    break
+            position = start + size
+            if position <= end and size <= self._max_frame_size:
+                frames.append(data[start:position])
+                times.append(last)
+            elif not self._begin(size, data[start:]):
+                break
+        self._last = last
+
+    def _cut_large(self, data: Received, position: int, frames: list[bytes]) -> int:
+        while (found := self._peek(data, position)) is not None and found[1] >= _LARGE:
+            difference, size, start = found
+            last = self._last + unzigzag(difference)
+            if not 0 <= last <= MAX_TIME:
+                # Left for `_cut` to find.
+                break
+            self._last = last
+            position = start + size
+            if position <= len(data) and size <= self._max_frame_size:
+                frames.append(bytes(data[start:position]))
+                self._times.append(last)
+            else:
+                self._begin(size, data[start:])
+                return len(data)
+        return position
+
+    @staticmethod
+    def _peek(data: Received, position: int) -> tuple[int, int, int] | None:
+        """The difference, the size, and where the frame begins, if all of that is there."""
+        difference = peek_varint(data, position)
+        size = None if difference is None else peek_varint(data, difference[1])
+        return None if difference is None or size is None else (difference[0], *size)
+
+
+def group_decoder(version: Version, group: Group | None = None) -> GroupDecoder:
+    """The decoder for the frames of a version, with the header before them unless the group is given."""
+    return TimedGroupDecoder(version, group) if version.timestamps else GroupDecoder(version, group)

@@ -11,12 +11,15 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any
 
 from ..aio import Signal, TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError
+from ..model.broadcast import BroadcastConsumer, BroadcastState
 from ..model.origin import OriginConsumer
 from ..model.path import strip_prefix
-from ..model.subscription import Subscription
+from ..model.subscription import MAX_GROUP, Subscription
 from ..model.track import TrackConsumer
 from ..transport import (
     ConnectionLost,
@@ -25,11 +28,29 @@ from ..transport import (
     StreamReset,
     StreamStopped,
     Transport,
+    TransportError,
 )
 from .decoders import ProbeRequest, Request, RequestDecoder
-from .messages import Announce, AnnounceRequest, Probe, Subscribe, SubscribeDrop, SubscribeOk, SubscribeUpdate
+from .messages import (
+    Announce,
+    AnnounceOk,
+    AnnounceRequest,
+    Datagram,
+    Fetch,
+    Goaway,
+    Probe,
+    Subscribe,
+    SubscribeDrop,
+    SubscribeEnd,
+    SubscribeOk,
+    SubscribeStart,
+    SubscribeUpdate,
+    TrackReply,
+    TrackRequest,
+)
 from .priority import CONTROL_PRIORITY, group_priority
-from .sending import GroupSender, reset_code
+from .sending import GroupSender, reset_code, send_frames
+from .version import MAX_HOPS, Reply, Version
 from .wire import varint
 
 __all__ = ["Publisher"]
@@ -43,6 +64,12 @@ it may long be on its way, but must not fill the connection's buffer for ever.""
 _BATCH = 64
 """Groups that are begun in one turn of the loop at most, so that others have theirs."""
 
+_ALL = 1 << 30
+"""No limit to how much news is told at first."""
+
+_NUMBER = 8
+"""Bytes that a number takes at most."""
+
 _PROBE_INTERVAL = 0.25
 _PROBE_CHANGE = 0.1
 """How often the estimate is looked at, in seconds, and the change that is worth a report."""
@@ -51,9 +78,13 @@ _PROBE_CHANGE = 0.1
 class Publisher:
     """Serves an origin's broadcasts to one peer."""
 
-    def __init__(self, transport: Transport, origin: OriginConsumer, tasks: TaskScope) -> None:
+    def __init__(
+        self, transport: Transport, version: Version, origin: OriginConsumer, origin_id: int, tasks: TaskScope
+    ) -> None:
         self._transport = transport
+        self._version = version
         self._origin = origin
+        self._origin_id = origin_id
         self._tasks = tasks
         self._opened = asyncio.Event()
         self._subscriptions: set[int] = set()
@@ -76,15 +107,22 @@ class Publisher:
     async def _serve(self, send: SendStream, recv: RecvStream) -> None:
         """One stream from its request to its end, whatever that end is."""
         send.set_priority(CONTROL_PRIORITY)
-        requests = _Requests(recv)
+        requests = _Requests(recv, self._version)
         try:
             request = await requests.next()
             if isinstance(request, AnnounceRequest):
                 await self._announce(request, requests, send)
             elif isinstance(request, Subscribe):
                 await self._subscription(request, requests, send)
+            elif isinstance(request, Fetch):
+                await self._fetch(request, requests, send)
+            elif isinstance(request, TrackRequest):
+                await self._track(request, requests, send)
             elif isinstance(request, ProbeRequest):
                 await self._probe(requests, send)
+            elif isinstance(request, Goaway):
+                logger.info("%s asks to be left soon, for %r", self._transport.remote_id, request.uri)
+                send.finish()
             recv.stop(ErrorCode.CANCEL)
         except (StreamReset, StreamStopped):
             # The subscriber has lost interest, which is its right.
@@ -114,15 +152,50 @@ class Publisher:
             raise MoqError(ErrorCode.DUPLICATE, f"subscription {request.id} is under way already")
         self._subscriptions.add(request.id)
         try:
-            await _Serving(self._transport, self._origin, self._tasks, request, requests, send).run()
+            broadcast = self._broadcast(request.broadcast, request.track)
+            await _Serving(self._transport, self._version, broadcast, self._tasks, request, requests, send).run()
         finally:
             self._subscriptions.discard(request.id)
+
+    def _broadcast(self, path: str, track: str) -> BroadcastState:
+        """The broadcast that a request for one of its tracks is about."""
+        broadcast = self._origin.consume_broadcast(path) if path else None
+        if broadcast is None or not track:
+            raise MoqError(ErrorCode.NOT_FOUND, f"no broadcast {path!r} is announced here")
+        return broadcast._state
+
+    # FETCH
+
+    async def _fetch(self, request: Fetch, requests: _Requests, send: SendStream) -> None:
+        broadcast = self._broadcast(request.broadcast, request.track)
+        if request.group > MAX_GROUP:
+            raise MoqError(ErrorCode.NOT_FOUND, f"group {request.group}")
+        await requests.answered_by(self._send_group(broadcast, request, send))
+
+    async def _send_group(self, broadcast: BroadcastState, request: Fetch, send: SendStream) -> None:
+        group = await broadcast.fetch_group(request.track, request.group, request.priority)
+        try:
+            send.set_priority(group_priority(Subscription(request.priority), 0, request.group))
+            await send_frames(send, group, self._version)
+        finally:
+            group.close()
+
+    # TRACK
+
+    async def _track(self, request: TrackRequest, requests: _Requests, send: SendStream) -> None:
+        broadcast = self._broadcast(request.broadcast, request.track)
+        await requests.answered_by(self._send_info(broadcast, request.track, send))
+
+    @staticmethod
+    async def _send_info(broadcast: BroadcastState, track: str, send: SendStream) -> None:
+        await send.write(TrackReply(await broadcast.track_info(track)).encode())
+        send.finish()
 
     # ANNOUNCE
 
     async def _announce(self, request: AnnounceRequest, requests: _Requests, send: SendStream) -> None:
-        origin = self._origin.consume(request.prefix)
-        news = self._tasks.spawn(self._send_news(origin, request.prefix, send), "announce")
+        origin = self._origin.consume_routes(request.prefix)
+        news = self._tasks.spawn(self._send_news(origin, request, send), "announce")
         try:
             await requests.ended(beside=news)
         finally:
@@ -130,15 +203,14 @@ class Publisher:
             origin.close()
         send.finish()
 
-    @staticmethod
-    async def _send_news(origin: OriginConsumer, prefix: str, send: SendStream) -> None:
+    async def _send_news(self, origin: OriginConsumer, request: AnnounceRequest, send: SendStream) -> None:
+        news = _News(request, self._version, self._origin_id)
         try:
+            if self._version.announce_ok:
+                first = news.encode(origin.announced_nowait(_ALL))
+                await send.write(AnnounceOk(self._origin_id, len(first)).encode(), *first)
             while batch := await origin.announced_batch():
-                messages = []
-                for path, broadcast in batch:
-                    hops = 0 if broadcast is None else broadcast.hops + 1
-                    messages.append(Announce(broadcast is not None, strip_prefix(path, prefix), hops).encode())
-                await send.write(b"".join(messages))
+                await send.write(b"".join(news.encode(batch)))
         except (StreamStopped, ConnectionLost):
             return
 
@@ -158,7 +230,9 @@ class Publisher:
             while True:
                 rate = self._transport.stats().send_rate
                 if rate is not None and (last is None or abs(rate - last) > last * _PROBE_CHANGE):
-                    await send.write(Probe(rate).encode())
+                    rtt = self._transport.stats().rtt
+                    milliseconds = None if rtt is None else max(round(rtt * 1000), 1)
+                    await send.write(Probe(rate, milliseconds).encode(self._version))
                     last = rate
                 # No transport tells of a change in its estimate, so it has to be looked at.
                 await asyncio.sleep(_PROBE_INTERVAL)
@@ -166,12 +240,48 @@ class Publisher:
             return
 
 
+class _News:
+    """What one subscriber is told of broadcasts that come and go, and of the ways they take."""
+
+    def __init__(self, request: AnnounceRequest, version: Version, origin_id: int) -> None:
+        self._request = request
+        self._version = version
+        self._origin_id = origin_id
+        self._told: dict[str, tuple[int, ...]] = {}
+        """The broadcasts that it knows of, with their routes."""
+
+    def encode(self, batch: list[tuple[str, BroadcastConsumer | None]]) -> list[bytes]:
+        """The messages that say so."""
+        version, messages = self._version, []
+        for path, broadcast in batch:
+            suffix = strip_prefix(path, self._request.prefix)
+            state = None if broadcast is None else broadcast._state
+            if state is None or not self._passes(state):
+                if self._told.pop(path, None) is not None:
+                    messages.append(Announce(False, suffix).encode(version))
+                continue
+            # Where the subscriber adds our id to the list itself, the list ends before us.
+            route = state.route if version.announce_ok else (*state.route, self._origin_id)
+            if path in self._told and (not version.reannounce or self._told[path] == route):
+                continue
+            self._told[path] = route
+            messages.append(Announce(True, suffix, state.hops + 1, route).encode(version))
+        return messages
+
+    def _passes(self, broadcast: BroadcastState) -> bool:
+        """Whether the subscriber is to hear of it: not if it has come from there, or by too many hops."""
+        if self._version.hop_ids and broadcast.hops >= MAX_HOPS:
+            logger.warning("a broadcast has passed %d origins, which is a loop or too far", broadcast.hops)
+            return False
+        return not self._request.exclude or self._request.exclude not in broadcast.route
+
+
 class _Requests:
     """The requests that arrive on a stream."""
 
-    def __init__(self, recv: RecvStream) -> None:
+    def __init__(self, recv: RecvStream, version: Version) -> None:
         self._recv = recv
-        self._decoder = RequestDecoder()
+        self._decoder = RequestDecoder(version)
         self._queue: deque[Request] = deque()
 
     async def next(self) -> Request | None:
@@ -203,6 +313,23 @@ class _Requests:
         finally:
             await reap(reading)
 
+    async def answered_by(self, answer: Coroutine[Any, Any, None]) -> None:
+        """Answers the request, unless the subscriber resets its side or says more.
+
+        Raises:
+            Error: as :meth:`next`, or whatever the answer fails with.
+        """
+        reading, answering = asyncio.ensure_future(self.next()), asyncio.ensure_future(answer)
+        try:
+            await asyncio.wait((reading, answering), return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                # The subscriber may have no more to say, which is no reason not to answer.
+                reading.result()
+            await answering
+        finally:
+            await reap(reading)
+            await reap(answering)
+
 
 class _Serving:
     """One subscription of the peer: its groups, and the changes it asks for."""
@@ -210,22 +337,21 @@ class _Serving:
     def __init__(
         self,
         transport: Transport,
-        origin: OriginConsumer,
+        version: Version,
+        broadcast: BroadcastState,
         tasks: TaskScope,
         request: Subscribe,
         requests: _Requests,
         send: SendStream,
     ) -> None:
-        broadcast = origin.consume_broadcast(request.broadcast) if request.broadcast else None
-        if broadcast is None or not request.track:
-            raise MoqError(ErrorCode.NOT_FOUND, f"no broadcast {request.broadcast!r} is announced here")
         self._transport = transport
+        self._version = version
         self._tasks = tasks
         self._id = request.id
         self._requests = requests
         self._send = send
         self._wishes = request.wishes
-        self._consumer = TrackConsumer(broadcast._state.subscribe(request.track, request.wishes), request.wishes)
+        self._consumer = TrackConsumer(broadcast.subscribe(request.track, request.wishes), request.wishes)
         self._track = self._consumer._state
         self._sending: dict[int, GroupSender] = {}
         self._sent = Signal()
@@ -235,6 +361,8 @@ class _Serving:
 
     async def run(self) -> None:
         serving = self._tasks.spawn(self._outcome_of_groups(), f"subscription {self._id}")
+        if self._version.datagrams and self._transport.max_datagram_size:
+            self._track.datagram_sinks[self._send_datagram] = self._datagram_limit
         try:
             while not serving.done():
                 update = await self._next_update(serving)
@@ -253,6 +381,7 @@ class _Serving:
         finally:
             if self._expiry is not None:
                 self._expiry.cancel()
+            self._track.datagram_sinks.pop(self._send_datagram, None)
             serving.cancel()
             self._consumer.close()
             for sender in list(self._sending.values()):
@@ -301,22 +430,30 @@ class _Serving:
         ok = Subscription(wishes.priority, wishes.ordered, wishes.max_latency, wishes.start_group, wishes.end_group)
         if self._track.error is not None and not self._track.groups:
             raise self._track.error
-        await self._send.write(SubscribeOk(ok).encode())
+        replies = self._version.replies
+        if Reply.OK in replies:
+            await self._send.write(SubscribeOk(ok).encode(self._version))
+        unstarted = Reply.START in replies
         following = wishes.start_group
         begun, encoded_id = 0, varint(self._id)
         while (group := await self._consumer.recv_group()) is not None:
             sequence = group.sequence
+            if unstarted:
+                unstarted = False
+                await self._send.write(SubscribeStart(sequence).encode(self._version))
             if following is not None and sequence > following:
                 await self._report_dropped(following, sequence - 1)
             following = max(following or 0, sequence + 1)
             stream = self._transport.open_uni_nowait() or await self._transport.open_uni()
             stream.set_priority(group_priority(self._wishes, self._track.priority, sequence))
-            sender = self._sending[sequence] = GroupSender(stream, group, self._done)
+            sender = self._sending[sequence] = GroupSender(stream, group, self._version, self._done)
             sender.start(encoded_id, len(self._track.readers) > 1, self._groups)
             self._keep_up()
             begun += 1
             if begun % _BATCH == 0:
                 await asyncio.sleep(0)
+        if Reply.END in replies:
+            await self._send.write(SubscribeEnd(self._track.next_sequence()).encode(self._version))
         while self._sending:
             await self._sent.wait()
 
@@ -324,7 +461,21 @@ class _Serving:
         """Says which groups will not come, as far as that is certain: the cache has let them go."""
         end = min(end, self._track.dropped_through)
         if start <= end:
-            await self._send.write(SubscribeDrop(start, end, ErrorCode.OLD).encode())
+            await self._send.write(SubscribeDrop(start, end, ErrorCode.OLD).encode(self._version))
+
+    # Datagrams
+
+    def _datagram_limit(self) -> int:
+        """How many bytes fit beside what says whose they are."""
+        header = len(varint(self._id)) + _NUMBER + _NUMBER
+        return max(self._transport.max_datagram_size - header, 0)
+
+    def _send_datagram(self, sequence: int, time: int | None, data: bytes) -> None:
+        try:
+            self._transport.send_datagram(Datagram(self._id, sequence, time or 0, data).encode())
+        except TransportError as error:
+            # One that a relay's own peer could send, but that is too large for this one; or the end of all.
+            logger.debug("a datagram for %s is lost: %s", self._transport.remote_id, error)
 
     def _done(self, sender: GroupSender) -> None:
         if self._sending.get(sender.state.sequence) is sender:

@@ -15,10 +15,21 @@ from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
 from ..model.broadcast import BroadcastState
 from ..model.cache import Cache
 from ..model.group import GroupState
+from ..model.info import MAX_TIME
 from ..model.subscription import MAX_GROUP, Subscription
 from ..model.track import TrackState
-from ..transport import READ_SIZE, ConnectionLost, Received, RecvStream, StreamReset, Transport
-from .decoders import GroupDecoder
+from ..transport import (
+    READ_SIZE,
+    ConnectionLost,
+    Received,
+    RecvStream,
+    StreamReset,
+    Transport,
+    TransportError,
+)
+from .decoders import group_decoder
+from .messages import Datagram, Setup
+from .version import Version
 
 __all__ = ["Receiver", "Receiving"]
 
@@ -57,9 +68,12 @@ _LOST = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
 class Receiver:
     """Accepts the publisher's streams, and knows which subscription each is for."""
 
-    def __init__(self, transport: Transport, tasks: TaskScope) -> None:
+    def __init__(self, transport: Transport, version: Version, tasks: TaskScope) -> None:
         self.transport = transport
+        self.version = version
         self.tasks = tasks
+        self.setup: Setup | None = None
+        """What the peer has said that it can do."""
         self.subscriptions: dict[int, Receiving] = {}
         self.arrivals = _Arrivals()
         self.full = 0
@@ -77,6 +91,39 @@ class Receiver:
                     await asyncio.sleep(0)
         except ConnectionLost:
             return
+
+    async def run_datagrams(self) -> None:
+        """Takes datagrams until the connection ends. What means nothing, or is for nobody, is dropped."""
+        taken = 0
+        try:
+            while True:
+                data = await self.transport.read_datagram()
+                try:
+                    subscribe, sequence, time, payload = Datagram.decode(data)
+                except MoqError as error:
+                    logger.debug("a datagram of %s is dropped: %s", self.transport.remote_id, error)
+                else:
+                    self._datagram(subscribe, sequence, time, payload)
+                taken += 1
+                if taken % _BATCH == 0:
+                    await asyncio.sleep(0)
+        except TransportError:
+            return
+
+    def _datagram(self, subscribe: int, sequence: int, time: int, payload: bytes) -> None:
+        subscription = self.subscriptions.get(subscribe)
+        if subscription is not None and not subscription.track.closed and sequence <= MAX_GROUP and time <= MAX_TIME:
+            subscription.track.add_datagram(sequence, time, payload)
+
+    def set_up(self, setup: Setup) -> None:
+        """The peer has said what it can do.
+
+        Raises:
+            MoqError: not for the first time.
+        """
+        if self.setup is not None:
+            raise MoqError(ErrorCode.DUPLICATE, "a second SETUP")
+        self.setup = setup
 
     async def settled(self) -> None:
         """Waits until everything the publisher had sent before has said what it is."""
@@ -182,7 +229,7 @@ class _GroupReceiver:
         self._receiver = receiver
         self._stream = stream
         self._arrival = receiver.arrivals.count()
-        self._decoder = GroupDecoder()
+        self._decoder = group_decoder(receiver.version)
         self._subscription: Receiving | None = None
         self._group: GroupState | None = None
         self._charged = 0
@@ -270,6 +317,10 @@ class _GroupReceiver:
             if decoder.group is None:
                 if decoder.error is not None:
                     raise decoder.error
+                if decoder.setup is not None:
+                    self._receiver.set_up(decoder.setup)
+                    self._stream.stop(ErrorCode.CANCEL)
+                    return True
                 return False
             group = self._begin(decoder.group.subscribe, decoder.group.sequence)
             if group is None:
@@ -280,7 +331,7 @@ class _GroupReceiver:
             group.charge(decoder.buffered - self._charged)
             self._charged = decoder.buffered
         if frames and not group.closed:
-            group.extend(frames)
+            group.extend(frames, decoder.times)
         if group.closed:
             # The cache has let it go.
             self._stream.stop(ErrorCode.CANCEL)
@@ -298,6 +349,8 @@ class _GroupReceiver:
             # No subscription could name it, nor the one after it.
             raise MoqError(ErrorCode.BOUNDS_EXCEEDED, f"group {sequence}")
         group = self._group = subscription.track.create_group(sequence)
+        if self._receiver.version.timestamps:
+            group.time = 0
         self._subscription = subscription
         if self._task is not None:
             subscription.add(self._task)

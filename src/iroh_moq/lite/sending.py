@@ -16,9 +16,10 @@ from ..errors import Error, ErrorCode, MoqError
 from ..model.group import GroupConsumer
 from ..transport import ConnectionLost, SendStream, TransportError
 from .messages import group_header
-from .wire import varint
+from .version import Version
+from .wire import varint, zigzag
 
-__all__ = ["GroupSender", "reset_code"]
+__all__ = ["FrameEncoder", "GroupSender", "reset_code", "send_frames"]
 
 _WRITE_SIZE = 256 * 1024
 """About how many bytes of frames go out in one write."""
@@ -40,18 +41,26 @@ _frame_size = lru_cache(maxsize=4096)(varint)
 """Frames of one track tend to be of few sizes."""
 
 
+@lru_cache(maxsize=4096)
+def _same_time_and_size(size: int) -> bytes:
+    return b"\0" + varint(size)
+
+
 class GroupSender:
     """Writes a group to a stream of its own, and is done once all of it was acknowledged or given up."""
 
-    __slots__ = ("_done", "_group", "_pace", "_stamp", "_stream", "state", "task", "written")
+    __slots__ = ("_done", "_encoder", "_group", "_pace", "_stamp", "_stream", "state", "task", "written")
 
-    def __init__(self, stream: SendStream, group: GroupConsumer, done: Callable[[GroupSender], None]) -> None:
+    def __init__(
+        self, stream: SendStream, group: GroupConsumer, version: Version, done: Callable[[GroupSender], None]
+    ) -> None:
         self.state = group._state
         self.task: asyncio.Task[None] | None = None
         self.written = False
         """Whether the connection has all of it."""
         self._stream = stream
         self._group = group
+        self._encoder = FrameEncoder(group, version)
         self._done = done
         self._pace = float(_BURST)
         self._stamp = 0.0
@@ -68,7 +77,7 @@ class GroupSender:
         try:
             frames = self._group.hold_nowait(_WRITE_SIZE)
             # The subscriber learns of the group at once, not with its first frame.
-            flushed = self._stream.write_nowait(header, *self._encoded(frames or (), shared))
+            flushed = self._stream.write_nowait(header, *self._encoder.encode(frames or (), shared))
             if flushed:
                 self._group.release()
                 if frames is not None and self._group.is_read:
@@ -86,7 +95,7 @@ class GroupSender:
                 await stream.flushed()
                 group.release()
             while frames := await group.hold_frames(_WRITE_SIZE):
-                if not stream.write_nowait(*self._encoded(frames, shared)):
+                if not stream.write_nowait(*self._encoder.encode(frames, shared)):
                     await stream.flushed()
                 group.release()
                 size = sum(map(len, frames))
@@ -107,15 +116,6 @@ class GroupSender:
         self._stamp = now
         if self._pace < 0:
             await asyncio.sleep(-self._pace / _SMALL_PER_SECOND)
-
-    def _encoded(self, frames: Sequence[bytes], shared: bool) -> Sequence[bytes]:
-        """Frames as they travel: each after its size."""
-        if shared and frames and sum(map(len, frames)) <= _SHARED:
-            first, memo = self._group.position - len(frames), self.state.encoded
-            if memo is None or memo[0] != first or memo[1] != len(frames):
-                memo = self.state.encoded = first, len(frames), b"".join(_parts(frames))
-            return (memo[2],)
-        return _parts(frames)
 
     def _finish(self) -> None:
         self.written = True
@@ -151,9 +151,78 @@ def reset_code(error: Error | None) -> int:
     return ErrorCode.CANCEL if error is None or isinstance(error, TransportError) else ErrorCode.DROPPED
 
 
+class FrameEncoder:
+    """Puts the frames of a group into the form in which they travel, in their order."""
+
+    __slots__ = ("_group", "_time", "_timed")
+
+    def __init__(self, group: GroupConsumer, version: Version) -> None:
+        self._group = group
+        self._timed = version.timestamps
+        self._time = 0
+        """The timestamp of the frame before."""
+
+    def encode(self, frames: Sequence[bytes], shared: bool = False) -> Sequence[bytes]:
+        """Frames that were just taken of the group; ``shared`` says whether others send the same ones."""
+        if not frames:
+            return ()
+        if not shared or sum(map(len, frames)) > _SHARED:
+            return self._parts(frames)
+        state, first, count = self._group._state, self._group.position - len(frames), len(frames)
+        kind = self._time if self._timed else -1
+        memo = state.encoded
+        if memo is None or memo[0] != first or memo[1] != count or memo[2] != kind:
+            memo = state.encoded = first, count, kind, b"".join(self._parts(frames))
+        elif self._timed:
+            self._time = _last_time(self._group, count, self._time)
+        return (memo[3],)
+
+    def _parts(self, frames: Sequence[bytes]) -> list[bytes]:
+        if not self._timed:
+            return _parts(frames)
+        count = len(frames)
+        times = self._group._state.times_of(self._group.position - count, count)
+        if times is None:
+            return _timed_parts(frames)
+        parts, last = [], self._time
+        for frame, stamp in zip(frames, times, strict=True):
+            if stamp is None or stamp == last:
+                parts.append(_same_time_and_size(len(frame)))
+            else:
+                parts.append(varint(zigzag(stamp - last)) + _frame_size(len(frame)))
+                last = stamp
+            parts.append(frame)
+        self._time = last
+        return parts
+
+
+def _last_time(group: GroupConsumer, count: int, before: int) -> int:
+    """The timestamp of the last of so many frames that were just taken of a group."""
+    times = group._state.times_of(group.position - count, count) or ()
+    return next((stamp for stamp in reversed(times) if stamp is not None), before)
+
+
 def _parts(frames: Sequence[bytes]) -> list[bytes]:
     parts: list[bytes] = []
     for frame in frames:
         parts.append(_frame_size(len(frame)))
         parts.append(frame)
     return parts
+
+
+def _timed_parts(frames: Sequence[bytes]) -> list[bytes]:
+    """Of frames none of which has a timestamp of its own."""
+    parts: list[bytes] = []
+    for frame in frames:
+        parts.append(_same_time_and_size(len(frame)))
+        parts.append(frame)
+    return parts
+
+
+async def send_frames(stream: SendStream, group: GroupConsumer, version: Version) -> None:
+    """Writes all frames of a group, as they come, to a stream of their own, and finishes that."""
+    encoder = FrameEncoder(group, version)
+    while frames := await group.hold_frames(_WRITE_SIZE):
+        await stream.write(*encoder.encode(frames))
+        group.release()
+    stream.finish()

@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
+from random import randrange
 
 from ..aio import TaskScope
 from ..errors import SessionClosed, SessionError
 from ..model.origin import OriginConsumer, OriginProducer
-from ..transport import Transport
+from ..transport import Transport, TransportError
+from .messages import Setup
+from .priority import CONTROL_PRIORITY
 from .publisher import Publisher
 from .subscriber import Subscriber
+from .version import version_of
 
-__all__ = ["ALPN", "LiteSession"]
+__all__ = ["LiteSession", "new_origin_id"]
 
-ALPN = b"moq-lite-03"
-"""The protocol's name in the TLS handshake, which is all the negotiation there is."""
+logger = logging.getLogger("iroh_moq.lite.session")
+
+_REPORTS = 1
+"""What we do on a PROBE stream: tell what the path carries."""
+
+
+def new_origin_id() -> int:
+    """An id for an origin: any number of 53 bits but 0, as some peers know no larger ones."""
+    return randrange(1, 1 << 53)
 
 
 class LiteSession:
     """Runs the protocol on a transport, which it owns from here on.
 
     Args:
-        transport: a connection on which `ALPN` was negotiated.
+        transport: a connection on which one of `ALPNS` was negotiated, which says what version is spoken.
         publish: what the peer may subscribe to.
         subscribe: where the peer's broadcasts appear.
+        origin_id: who passes on what comes from elsewhere, the same for all sessions among which it is
+            passed on; broadcasts that have been here are known by it.
     """
 
-    def __init__(self, transport: Transport, publish: OriginConsumer, subscribe: OriginProducer) -> None:
+    def __init__(
+        self, transport: Transport, publish: OriginConsumer, subscribe: OriginProducer, origin_id: int | None = None
+    ) -> None:
         self.transport = transport
+        self.version = version_of(transport.alpn)
+        self.origin_id = new_origin_id() if origin_id is None else origin_id
         name = f"session {transport.remote_id!s:.10}"
         self._tasks = TaskScope(name)
-        self._publisher = Publisher(transport, publish, self._tasks)
-        self._subscriber = Subscriber(transport, subscribe._state, self._tasks)
+        self._publisher = Publisher(transport, self.version, publish, self.origin_id, self._tasks)
+        self._subscriber = Subscriber(transport, self.version, subscribe._state, self.origin_id, self._tasks)
+        if self.version.setup:
+            # The first stream of all: a peer may wait for it.
+            self._tasks.spawn(self._set_up(), "setup")
         self._tasks.spawn(self._publisher.run(), "publisher")
         self._tasks.spawn(self._subscriber.run_announce(), "announcements")
         self._tasks.spawn(self._subscriber.run_groups(), "groups")
+        if self.version.datagrams:
+            self._tasks.spawn(self._subscriber.run_datagrams(), "datagrams")
         self._owner = TaskScope(name)
         self._supervisor = self._owner.spawn(self._supervise(), "supervisor")
 
@@ -51,6 +74,16 @@ class LiteSession:
             await self._tasks.aclose()
             await self.transport.aclose()
         del error
+
+    async def _set_up(self) -> None:
+        """Says what this side can do."""
+        try:
+            stream = self.transport.open_uni_nowait() or await self.transport.open_uni()
+            stream.set_priority(CONTROL_PRIORITY)
+            await stream.write(Setup(self.origin_id, _REPORTS).encode())
+            stream.finish()
+        except TransportError as error:
+            logger.debug("%s has not heard what this side can do: %s", self.transport.remote_id, error)
 
     async def confirmed(self) -> None:
         """Returns once the peer has opened a stream, or the session has ended.

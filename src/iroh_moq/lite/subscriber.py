@@ -17,13 +17,27 @@ from ..aio import TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
 from ..model.broadcast import BroadcastState
 from ..model.cache import DEFAULT_CACHE
+from ..model.group import GroupConsumer
+from ..model.info import TrackInfo
 from ..model.origin import OriginState
 from ..model.track import TrackState
 from ..transport import ConnectionLost, RecvStream, SendStream, StreamReset, StreamStopped, Transport
-from .decoders import AnnounceDecoder, ProbeDecoder, SubscribeReplyDecoder
-from .messages import Announce, AnnounceRequest, BiType, Subscribe, SubscribeDrop, SubscribeUpdate
+from .decoders import AnnounceDecoder, ProbeDecoder, SubscribeReplyDecoder, TrackReplyDecoder
+from .fetching import Fetching
+from .messages import (
+    Announce,
+    AnnounceOk,
+    AnnounceRequest,
+    Fetch,
+    Subscribe,
+    SubscribeDrop,
+    SubscribeUpdate,
+    TrackReply,
+    TrackRequest,
+)
 from .priority import CONTROL_PRIORITY
 from .receiving import Receiver, Receiving
+from .version import MAX_HOPS, BiType, Version, unsupported
 from .wire import varint
 
 __all__ = ["MAX_ANNOUNCED", "Subscriber"]
@@ -37,11 +51,15 @@ MAX_ANNOUNCED = 100_000
 class Subscriber:
     """Brings one peer's broadcasts into an origin."""
 
-    def __init__(self, transport: Transport, origin: OriginState, tasks: TaskScope) -> None:
+    def __init__(
+        self, transport: Transport, version: Version, origin: OriginState, origin_id: int, tasks: TaskScope
+    ) -> None:
         self._transport = transport
+        self._version = version
         self._origin = origin
+        self._origin_id = origin_id
         self._tasks = tasks
-        self._receiver = Receiver(transport, tasks)
+        self._receiver = Receiver(transport, version, tasks)
         self._next_id = 0
 
     # ANNOUNCE
@@ -49,15 +67,19 @@ class Subscriber:
     async def run_announce(self) -> None:
         """Follows what the peer announces until either end has enough."""
         announced: dict[str, BroadcastState] = {}
+        publisher: tuple[int, ...] = ()
         try:
             send, recv = await self._transport.open_bi()
             try:
                 send.set_priority(CONTROL_PRIORITY)
-                await send.write(AnnounceRequest("").encode())
-                decoder = AnnounceDecoder()
+                await send.write(AnnounceRequest("", self._origin_id).encode(self._version))
+                decoder = AnnounceDecoder(self._version)
                 while data := await recv.read():
                     for announce in decoder.feed(bytes(data)):
-                        self._announced(announce, announced)
+                        if isinstance(announce, AnnounceOk):
+                            publisher = (announce.origin,)
+                        else:
+                            self._announced(announce, publisher, announced)
                     if decoder.error is not None:
                         raise decoder.error
                 decoder.finish()
@@ -79,21 +101,45 @@ class Subscriber:
             self._retract(path, announced, None)
         self._origin.close(None)
 
-    def _announced(self, announce: Announce, announced: dict[str, BroadcastState]) -> None:
+    def _announced(self, announce: Announce, publisher: tuple[int, ...], announced: dict[str, BroadcastState]) -> None:
         path = announce.suffix
         if not announce.active:
             self._retract(path, announced, None)
             return
-        if path in announced:
-            raise MoqError(ErrorCode.DUPLICATE, f"broadcast {path!r} was announced twice")
+        route = (*announce.route, *publisher) if self._version.hop_ids else (0,) * min(announce.hops, MAX_HOPS)
+        known = announced.get(path)
+        if known is not None:
+            if not self._version.reannounce:
+                raise MoqError(ErrorCode.DUPLICATE, f"broadcast {path!r} was announced twice")
+            if self._useless(path, route) or not known.route[0] or known.route[0] != route[0]:
+                # It is not certain to be the same broadcast, or not to be had this way any more.
+                self._retract(path, announced, None)
+            else:
+                known.reroute(route)
+                return
+        if self._useless(path, route):
+            return
         if len(announced) >= MAX_ANNOUNCED:
             raise MoqError(ErrorCode.BOUNDS_EXCEEDED, f"over {MAX_ANNOUNCED} broadcasts announced")
         if not path:
             raise MoqError(ErrorCode.DECODE, "a broadcast without a name was announced")
-        broadcast = BroadcastState(DEFAULT_CACHE, announce.hops)
+        hops = len(route) if self._version.hop_ids else announce.hops
+        announced[path] = self._broadcast(path, hops, route)
+        self._origin.publish(path, announced[path])
+
+    def _useless(self, path: str, route: tuple[int, ...]) -> bool:
+        """Whether a broadcast has come from here, or by too many origins to be anything but a loop."""
+        if self._version.hop_ids and (len(route) > MAX_HOPS or self._origin_id in route):
+            logger.debug("%r of %s has been here before", path, self._transport.remote_id)
+            return True
+        return False
+
+    def _broadcast(self, path: str, hops: int, route: tuple[int, ...]) -> BroadcastState:
+        broadcast = BroadcastState(DEFAULT_CACHE, hops, route)
         broadcast.serve = partial(self._subscribe, path, broadcast)
-        announced[path] = broadcast
-        self._origin.publish(path, broadcast)
+        broadcast.inquire = partial(self._inquire, path) if self._version.track_info else _tell_defaults
+        broadcast.fetch = partial(self._fetch, path)
+        return broadcast
 
     @staticmethod
     def _retract(path: str, announced: dict[str, BroadcastState], error: Error | None) -> None:
@@ -108,6 +154,13 @@ class Subscriber:
         if self._transport.close_error is not None:
             track.fail(SessionClosed(self._transport.close_error), discard=False)
             return
+        track.info = None
+        if self._version.track_info:
+            self._tasks.spawn(self._learn(path, track), f"track info {path} {track.name}")
+        else:
+            track.not_informed(unsupported(self._version, "properties of tracks"))
+        if not self._version.datagrams:
+            track.without_datagrams = unsupported(self._version, "datagrams")
         subscription = Receiving(self._next_id, path, broadcast, track, self._transport)
         self._next_id += 1
         # Before the request is on its way, as its groups may come faster than its answer.
@@ -185,11 +238,10 @@ class Subscriber:
         send.finish()
         recv.stop(ErrorCode.CANCEL)
 
-    @staticmethod
-    async def _read_replies(recv: RecvStream) -> None:
+    async def _read_replies(self, recv: RecvStream) -> None:
         """Reads to the publisher's FIN. Its answers confirm what we asked; drops need no action, as
         a reader in order never waits for a group it has not seen."""
-        decoder = SubscribeReplyDecoder()
+        decoder = SubscribeReplyDecoder(self._version)
         while data := await recv.read():
             for reply in decoder.feed(bytes(data)):
                 if isinstance(reply, SubscribeDrop):
@@ -210,9 +262,70 @@ class Subscriber:
         await self._receiver.settled()
         await subscription.drained()
 
+    # TRACK
+
+    async def _inquire(self, path: str, name: str) -> TrackInfo:
+        """The properties of a track, from its publisher."""
+        try:
+            send, recv = await self._transport.open_bi()
+            try:
+                send.set_priority(CONTROL_PRIORITY)
+                await send.write(TrackRequest(path, name).encode())
+                decoder = TrackReplyDecoder()
+                replies: list[TrackReply] = []
+                while data := await recv.read():
+                    replies += decoder.feed(bytes(data))
+                    if decoder.error is not None:
+                        raise decoder.error
+                decoder.finish()
+                if decoder.error is not None:
+                    raise decoder.error
+                send.finish()
+                return replies[0].info
+            except BaseException as error:
+                code = error.code if isinstance(error, MoqError) else ErrorCode.CANCEL
+                send.reset(code)
+                recv.stop(code)
+                raise
+        except (StreamReset, StreamStopped) as error:
+            raise MoqError(canonical(error.code), f"properties of track {name!r} of {path!r}") from error
+        except ConnectionLost as error:
+            raise SessionClosed(error.error) from error
+
+    async def _learn(self, path: str, track: TrackState) -> None:
+        """Has a track told what it is."""
+        try:
+            track.inform(await self._inquire(path, track.name))
+        except Error as error:
+            track.not_informed(error)
+
+    # FETCH
+
+    async def _fetch(self, path: str, name: str, sequence: int, priority: int) -> GroupConsumer:
+        """A past group, as soon as any of it has come."""
+        if not self._version.fetch:
+            raise unsupported(self._version, "FETCH of past groups")
+        if self._transport.close_error is not None:
+            raise SessionClosed(self._transport.close_error)
+        fetching = Fetching(self._transport, self._version, Fetch(path, name, priority, sequence))
+        fetching.track.info = None
+        self._tasks.spawn(self._learn(path, fetching.track), f"track info {path} {name}")
+        task = self._tasks.spawn(fetching.run(), f"fetch {path} {name} {sequence}")
+        try:
+            return await fetching.begun()
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    # The other direction
+
     async def run_groups(self) -> None:
         """Accepts the publisher's streams until the connection ends."""
         await self._receiver.run()
+
+    async def run_datagrams(self) -> None:
+        """Takes the publisher's datagrams until the connection ends."""
+        await self._receiver.run_datagrams()
 
     # PROBE
 
@@ -222,7 +335,7 @@ class Subscriber:
             send, recv = await self._transport.open_bi()
             try:
                 await send.write(varint(BiType.PROBE))
-                decoder = ProbeDecoder()
+                decoder = ProbeDecoder(self._version)
                 while data := await recv.read():
                     for report in decoder.feed(bytes(data)):
                         yield report.bitrate
@@ -246,3 +359,8 @@ class Subscriber:
         self._origin.close(error)
         for subscription in self._receiver.subscriptions.values():
             subscription.track.fail(error, discard=False)
+
+
+async def _tell_defaults(_: str) -> TrackInfo:
+    """What a track is taken for where nobody can tell."""
+    return TrackInfo()

@@ -9,7 +9,18 @@ from __future__ import annotations
 from ..errors import ErrorCode, MoqError
 from ..model.path import MAX_NAME_BYTES, MAX_PATH_PARTS
 
-__all__ = ["MAX_MESSAGE_SIZE", "MAX_VARINT", "Body", "message", "option", "peek_varint", "string", "varint"]
+__all__ = [
+    "MAX_MESSAGE_SIZE",
+    "MAX_VARINT",
+    "Body",
+    "message",
+    "option",
+    "peek_varint",
+    "string",
+    "unzigzag",
+    "varint",
+    "zigzag",
+]
 
 MAX_VARINT = (1 << 62) - 1
 
@@ -42,6 +53,16 @@ def peek_varint(data: bytes | bytearray | memoryview, start: int) -> tuple[int, 
     if end > len(data):
         return None
     return int.from_bytes(data[start:end], "big") & ((1 << (8 * (end - start) - 2)) - 1), end
+
+
+def zigzag(difference: int) -> int:
+    """A difference as a number that is small where it is small, whatever its sign."""
+    return difference << 1 if difference >= 0 else (-difference << 1) - 1
+
+
+def unzigzag(number: int) -> int:
+    """Back from `zigzag`."""
+    return number >> 1 if number & 1 == 0 else -(number >> 1) - 1
 
 
 def string(value: str) -> bytes:
@@ -109,6 +130,20 @@ class Body:
             return raw.decode()
         except UnicodeDecodeError as error:
             raise malformed(f"{self._what} has a string that is not UTF-8") from error
+
+    def data(self) -> bytes:
+        """A length and that many bytes."""
+        size = self.varint()
+        start, end = self._position, self._position + size
+        if end > len(self._data):
+            raise malformed(f"{self._what} ends inside a value")
+        self._position = end
+        return self._data[start:end]
+
+    def rest(self) -> bytes:
+        """All that is left."""
+        start, self._position = self._position, len(self._data)
+        return self._data[start:]
 
     def path(self) -> str:
         """A path, normalised."""

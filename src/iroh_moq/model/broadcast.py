@@ -8,17 +8,20 @@ broadcasts are the same thing: a producer whose dynamic tracks come over the net
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from copy import copy
+from dataclasses import replace
 from types import TracebackType
 
 from ..aio import Signal
 from ..errors import Error, ErrorCode, InvalidType, MoqError
 from .cache import DEFAULT_CACHE, Cache
 from .checks import check_code
+from .group import GroupConsumer
+from .info import DEFAULT_TIMESCALE, TrackInfo, check_timescale
 from .path import check_name
-from .subscription import Subscription, check_priority
-from .track import TrackConsumer, TrackProducer, TrackState
+from .subscription import Subscription, check_priority, check_sequence
+from .track import TrackConsumer, TrackProducer, TrackState, max_age_of
 
 __all__ = ["BroadcastConsumer", "BroadcastDynamic", "BroadcastProducer", "BroadcastState", "TrackRequest"]
 
@@ -31,37 +34,57 @@ class BroadcastState:
         "changed",
         "dynamic",
         "error",
+        "fetch",
         "finished",
         "hops",
+        "inquire",
         "on_close",
+        "on_reroute",
         "requested",
         "requests",
+        "route",
         "serve",
         "tracks",
     )
 
-    def __init__(self, cache: Cache, hops: int = 0) -> None:
+    def __init__(self, cache: Cache, hops: int = 0, route: tuple[int, ...] = ()) -> None:
         self.cache = cache
         self.hops = hops
         """How many origins it has passed; 0 for one made here."""
+        self.route = route
+        """Their ids, from the first on, where they are known; 0 for one that is not."""
         self.tracks: dict[str, TrackState] = {}
         self.dynamic = 0
         """How many `BroadcastDynamic` serve requests now."""
         self.serve: Callable[[TrackState], None] | None = None
         """Serves tracks that nobody made, where they come from elsewhere. A reliable consumer then
         gets a track of its own, so that it can hold that back and no other."""
+        self.inquire: Callable[[str], Awaitable[TrackInfo]] | None = None
+        """Asks for the properties of a track, where it comes from elsewhere."""
+        self.fetch: Callable[[str, int, int], Awaitable[GroupConsumer]] | None = None
+        """Fetches a group (track, number, priority), where it comes from elsewhere."""
         self.requests: deque[TrackState] = deque()
         self.requested = Signal()
         self.finished = False
         self.error: Error | None = None
         self.changed = Signal()
         self.on_close: dict[Callable[[], None], None] = {}
+        self.on_reroute: dict[Callable[[], None], None] = {}
 
     @property
     def closed(self) -> bool:
         return self.finished or self.error is not None
 
-    def add_track(self, name: str, priority: int, cache: Cache | None) -> TrackState:
+    def reroute(self, route: tuple[int, ...]) -> None:
+        """The same broadcast has come to take another way here."""
+        if route != self.route:
+            self.route, self.hops = route, len(route)
+            for callback in list(self.on_reroute):
+                callback()
+
+    def add_track(
+        self, name: str, priority: int, cache: Cache | None, timescale: int = DEFAULT_TIMESCALE
+    ) -> TrackState:
         if self.closed:
             raise self.not_writable()
         existing = self.tracks.get(name)
@@ -69,10 +92,11 @@ class BroadcastState:
             # Whoever has asked for it (and may have left again) has it now.
             self.requests.remove(existing)
             existing.priority, existing.cache = priority, cache or self.cache
+            existing.info = TrackInfo(priority, False, max_age_of(existing.cache), timescale)
             return existing
         if existing is not None and not existing.closed:
             raise MoqError(ErrorCode.DUPLICATE, f"the broadcast has a track {name!r} already")
-        track = self.tracks[name] = TrackState(name, priority, cache or self.cache)
+        track = self.tracks[name] = TrackState(name, priority, cache or self.cache, timescale)
         return track
 
     def subscribe(self, name: str, subscription: Subscription) -> TrackState:
@@ -83,7 +107,7 @@ class BroadcastState:
             return track
         track = TrackState(name, cache=self.cache)
         if self.closed:
-            track.error = self.error or MoqError(ErrorCode.NOT_FOUND, f"the broadcast with track {name!r} has ended")
+            track.error = self._gone(name)
         elif self.serve is not None:
             if not private:
                 self.tracks[name] = track
@@ -96,6 +120,49 @@ class BroadcastState:
         else:
             track.error = MoqError(ErrorCode.NOT_FOUND, f"the broadcast has no track {name!r}")
         return track
+
+    async def track_info(self, name: str) -> TrackInfo:
+        """The properties of a track. One that is yet to be made has those of a track made without any.
+
+        Raises:
+            MoqError: there is no such track.
+            SessionClosed: the session it would come over has ended.
+        """
+        track = self.tracks.get(name)
+        if track is not None and track.info is not None:
+            return replace(track.info, priority=track.priority)
+        if self.closed:
+            raise self._gone(name)
+        if self.inquire is not None:
+            return await self.inquire(name)
+        if self.dynamic:
+            return TrackInfo(max_age=max_age_of(self.cache))
+        raise MoqError(ErrorCode.NOT_FOUND, f"the broadcast has no track {name!r}")
+
+    async def fetch_group(self, name: str, sequence: int, priority: int) -> GroupConsumer:
+        """A group that is kept, here or where the broadcast comes from.
+
+        Raises:
+            MoqError: there is no such group, or no way to ask for it.
+            SessionClosed: the session it would come over has ended.
+        """
+        track = self.tracks.get(name)
+        if track is not None:
+            group = track.groups.get(sequence)
+            if group is not None and not group.trimmed and (group.finished or self.fetch is None):
+                return GroupConsumer(group)
+        if self.closed:
+            raise self._gone(name)
+        if self.fetch is not None:
+            return await self.fetch(name, sequence, priority)
+        if track is None:
+            raise MoqError(ErrorCode.NOT_FOUND, f"the broadcast has no track {name!r}")
+        raise MoqError(ErrorCode.NOT_FOUND, f"group {sequence} of track {name!r} is not kept")
+
+    def _gone(self, name: str) -> Error:
+        if self.error is not None:
+            return copy(self.error)
+        return MoqError(ErrorCode.NOT_FOUND, f"the broadcast with track {name!r} has ended")
 
     def remove_track(self, track: TrackState) -> None:
         if self.tracks.get(track.name) is track:
@@ -132,6 +199,7 @@ class BroadcastState:
         self.reject_requests()
         self.changed.notify()
         self.requested.notify()
+        self.on_reroute.clear()
         callbacks, self.on_close = self.on_close, {}
         for callback in callbacks:
             callback()
@@ -154,7 +222,9 @@ class BroadcastProducer:
     def __init__(self, *, cache: Cache = DEFAULT_CACHE) -> None:
         self._state = BroadcastState(_check_cache(cache))
 
-    def create_track(self, name: str, priority: int = 0, *, cache: Cache | None = None) -> TrackProducer:
+    def create_track(
+        self, name: str, priority: int = 0, *, cache: Cache | None = None, timescale: int = DEFAULT_TIMESCALE
+    ) -> TrackProducer:
         """Adds a track; one of the same name that has ended is replaced, and a request for it that
         nobody has taken is answered.
 
@@ -162,6 +232,7 @@ class BroadcastProducer:
             name: at most 1024 bytes of UTF-8, not empty.
             priority: 0 to 255; decides between tracks to which subscribers give equal priority.
             cache: how much of the track is kept for late and slow readers.
+            timescale: the parts of a second in which timestamps are counted, such as 90,000 for video.
 
         Raises:
             InvalidType, InvalidArgument: a value cannot be used.
@@ -171,7 +242,8 @@ class BroadcastProducer:
         check_priority(priority)
         if cache is not None:
             _check_cache(cache)
-        return TrackProducer(self._state.add_track(name, priority, cache))
+        check_timescale(timescale)
+        return TrackProducer(self._state.add_track(name, priority, cache, timescale))
 
     def dynamic(self) -> BroadcastDynamic:
         """Serves tracks that are made only when somebody asks for them.
@@ -362,6 +434,25 @@ class BroadcastConsumer:
         check_name(name, "track name")
         subscription = Subscription(priority, ordered, max_latency, start_group, end_group)
         return TrackConsumer(self._state.subscribe(name, subscription), subscription)
+
+    async def fetch_group(self, track_name: str, sequence: int, priority: int = 0) -> GroupConsumer:
+        """One group of a track, which may be past: from the cache of whoever has it, through relays as well.
+
+        Returns once the group has begun to come. A group that is still being written is given as it grows.
+
+        Args:
+            track_name: the track's name.
+            sequence: the group's number.
+            priority: as for :meth:`subscribe_track`.
+
+        Raises:
+            InvalidType, InvalidArgument: a value cannot be used.
+            MoqError: the group is not kept (any more), or there is no such track (code 13); or the version of the
+                protocol that the session speaks cannot fetch (code 17).
+            SessionClosed: the session it would come over has ended.
+        """
+        check_name(track_name, "track name")
+        return await self._state.fetch_group(track_name, check_sequence(sequence, "sequence"), check_priority(priority))
 
     @property
     def hops(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
 from copy import copy
 from types import TracebackType
 from typing import Protocol
@@ -15,6 +16,7 @@ from typing import Protocol
 from ..aio import Signal
 from ..errors import Error, ErrorCode, InvalidType, MoqError
 from .checks import check_code, check_int
+from .info import TimedFrame, TrackInfo, check_timestamp
 from .unread import Unread
 
 __all__ = [
@@ -43,6 +45,11 @@ class Owner(Protocol):
 
     progress: Signal
     unread: Unread
+    info: TrackInfo | None
+
+    async def known(self) -> TrackInfo:
+        """The track's properties, once they are known."""
+        raise AssertionError
 
     def add_cost(self, group: GroupState, cost: int) -> None:
         """Counts bytes against the cache; the group's unread bytes may have changed as well."""
@@ -78,6 +85,8 @@ class GroupState:
         "sequence",
         "size",
         "superseded",
+        "time",
+        "times",
         "trimmed",
         "unread",
     )
@@ -92,6 +101,10 @@ class GroupState:
         self.arrival = arrival
         """The group's position in the track's log of arrivals."""
         self.frames: list[bytes] = []
+        self.times: list[int | None] | None = None
+        """The timestamps of `frames`, from the first on that has one of its own."""
+        self.time: int | None = None
+        """The timestamp of every frame until then."""
         self.trimmed = 0
         self.size = 0
         self.cost = GROUP_OVERHEAD
@@ -102,9 +115,9 @@ class GroupState:
         self.created = time.monotonic()
         self.superseded: float | None = None
         """When a newer group appeared; a group's age counts from here."""
-        self.encoded: tuple[int, int, bytes] | None = None
-        """Room for whoever sends the group to several peers: some of its frames (the index of the first, and
-        how many) in the form in which they travel."""
+        self.encoded: tuple[int, int, int, bytes] | None = None
+        """Room for whoever sends the group to several peers: some of its frames (the index of the first, how
+        many, and the last timestamp or -1 for none at all) in the form in which they travel."""
         self.early = False
         """Whether an older group may still be on its way (see `TrackState.settle`)."""
         self.changed = Signal()
@@ -119,19 +132,34 @@ class GroupState:
     def closed(self) -> bool:
         return self.finished or self.error is not None
 
+    def time_of(self, timestamp: float) -> int:
+        """A timestamp as it is kept."""
+        info = self.owner.info
+        assert info is not None, "whoever writes a track knows what it is"
+        return check_timestamp(timestamp, info.timescale)
+
     def charge(self, cost: int) -> None:
         """Counts bytes, or fewer of them, against the cache."""
         self.owner.add_cost(self, cost)
 
-    def write(self, frame: bytes) -> None:
+    def write(self, frame: bytes, time: int | None = None) -> None:
+        if time is not None or self.times is not None:
+            self._stamp().append(time)
         self.frames.append(frame)
         size = len(frame)
         self.size += size
         self.owner.add_cost(self, size + FRAME_OVERHEAD)
         self.changed.notify()
 
-    def extend(self, frames: list[bytes]) -> None:
+    def _stamp(self) -> list[int | None]:
+        if self.times is None:
+            self.times = [self.time] * len(self.frames)
+        return self.times
+
+    def extend(self, frames: list[bytes], times: list[int] | None = None) -> None:
         """Writes several frames, as far as the cache keeps the group."""
+        if times is not None:
+            self._stamp().extend(times)
         size = sum(map(len, frames))
         self.frames += frames
         self.size += size
@@ -159,9 +187,22 @@ class GroupState:
 
     def clear(self) -> None:
         self.encoded = None
-        self.trimmed += len(self.frames)
-        self.frames.clear()
+        self._drop(len(self.frames))
         self.charge(GROUP_OVERHEAD - self.cost)
+
+    def _drop(self, count: int) -> None:
+        """Lets go of the oldest frames."""
+        self.trimmed += count
+        del self.frames[:count]
+        if self.times is not None:
+            del self.times[:count]
+
+    def times_of(self, first: int, count: int) -> list[int | None] | None:
+        """The timestamps of some frames that are kept, by the index of the first; None if none has one of its own."""
+        if self.times is None:
+            return None
+        start = first - self.trimmed
+        return self.times[start : start + count]
 
     def trim(self, amount: int) -> None:
         """Drops the oldest frames, at least ``amount`` bytes of them but never the newest."""
@@ -170,8 +211,7 @@ class GroupState:
             freed += len(self.frames[count]) + FRAME_OVERHEAD
             count += 1
         if count:
-            del self.frames[:count]
-            self.trimmed += count
+            self._drop(count)
             self.charge(-freed)
 
     def trim_passed(self) -> bool:
@@ -182,8 +222,7 @@ class GroupState:
         if passed <= 0:
             return False
         freed = sum(len(frame) + FRAME_OVERHEAD for frame in self.frames[:passed])
-        del self.frames[:passed]
-        self.trimmed += passed
+        self._drop(passed)
         self.beheaded = True
         self.charge(-freed)
         return True
@@ -194,8 +233,7 @@ class GroupState:
         if passed > 0 and self.cost > amount:
             freed = sum(len(frame) + FRAME_OVERHEAD for frame in self.frames[:passed])
             if freed >= amount:
-                del self.frames[:passed]
-                self.trimmed += passed
+                self._drop(passed)
                 self.charge(-freed)
 
     def complete_for(self, cursor: Cursor) -> bool:
@@ -270,19 +308,26 @@ class GroupProducer:
         """Whether the group is finished or aborted, so that nothing more can be written."""
         return self._state.closed
 
-    def write_frame(self, data: bytes | bytearray | memoryview) -> None:
+    def write_frame(self, data: bytes | bytearray | memoryview, timestamp: float | None = None) -> None:
         """Appends a frame. Never waits; ``bytes`` are kept as they are, other buffers are copied.
 
+        Args:
+            data: the frame.
+            timestamp: when it is to be shown, in seconds on the application's own clock, which need not
+                grow from one frame to the next. Peers with a protocol older than moq-lite-05 do not get it.
+
         Raises:
-            InvalidType: ``data`` is not a bytes-like object.
+            InvalidType: ``data`` is not a bytes-like object, or ``timestamp`` no number.
+            InvalidArgument: ``timestamp`` is negative or too large.
             MoqError: the group is finished, aborted or out of the cache, or the frame is over
                 `MAX_FRAME_SIZE`.
         """
         frame = check_frame(data)
         state = self._state
+        time = None if timestamp is None else state.time_of(timestamp)
         if state.finished or state.error is not None:
             raise _not_writable(state)
-        state.write(frame)
+        state.write(frame, time)
 
     def finish(self) -> None:
         """Says that the group is complete. Finishing twice is allowed.
@@ -382,6 +427,38 @@ class GroupConsumer:
             if self._at_end(offset):
                 return None
             await state.changed.wait()
+
+    async def read_timed_frame(self) -> TimedFrame | None:
+        """As :meth:`read_frame`, with the frame's timestamp.
+
+        Over moq-lite-05 every frame has one: where its publisher gave none, that of the frame before it in
+        its group, or 0. Older versions carry none.
+
+        Raises:
+            MoqError, SessionClosed: as :meth:`read_frame`.
+        """
+        state, cursor = self._state, self._cursor
+        while True:
+            offset = cursor.index - state.trimmed
+            if self._returned or 0 <= offset < len(state.frames):
+                index = offset - len(self._returned or ())
+                stamped = state.times is not None or state.time is not None
+                if stamped and state.owner.info is None:
+                    await state.owner.known()
+                    continue
+                time = state.time if state.times is None else state.times[index] if index >= 0 else None
+                frame = await self.read_frame()
+                assert frame is not None
+                info = state.owner.info
+                return TimedFrame(frame, None if time is None or info is None else time / info.timescale)
+            if self._at_end(offset):
+                return None
+            await state.changed.wait()
+
+    async def timed_frames(self) -> AsyncGenerator[TimedFrame, None]:
+        """The frames with their timestamps; see :meth:`read_timed_frame`."""
+        while (frame := await self.read_timed_frame()) is not None:
+            yield frame
 
     async def read_frames(self, limit: int = 64 * 1024) -> list[bytes]:
         """All frames that are here, at least one and about ``limit`` bytes; empty once complete.

@@ -24,11 +24,12 @@ __all__ = ["OriginConsumer", "OriginProducer", "OriginState"]
 class OriginState:
     """What an origin's producers and consumers share."""
 
-    __slots__ = ("active", "closed", "endings", "error", "views", "waiters")
+    __slots__ = ("active", "closed", "endings", "error", "reroutes", "views", "waiters")
 
     def __init__(self) -> None:
         self.active: dict[str, BroadcastState] = {}
         self.endings: dict[str, Callable[[], None]] = {}
+        self.reroutes: dict[str, Callable[[], None]] = {}
         self.views: set[View] = set()
         self.waiters: dict[str, set[asyncio.Future[None]]] = {}
         self.closed = False
@@ -42,6 +43,8 @@ class OriginState:
         # A broadcast outlives many sessions, so what it holds of an origin must go with the path.
         ending = self.endings[path] = partial(self.remove, path)
         broadcast.on_close[ending] = None
+        reroute = self.reroutes[path] = partial(self._rerouted, path)
+        broadcast.on_reroute[reroute] = None
         self._tell(path)
         for waiter in self.waiters.pop(path, ()):
             if not waiter.done():
@@ -56,7 +59,15 @@ class OriginState:
         if broadcast is None:
             return False
         broadcast.on_close.pop(self.endings.pop(path), None)
+        broadcast.on_reroute.pop(self.reroutes.pop(path), None)
         return True
+
+    def _rerouted(self, path: str) -> None:
+        """What is at the path has come to take another way here: news for those who pass on its way."""
+        for view in list(self.views):
+            if view.rerouted is not None and path in view.told:
+                view.rerouted.add(path)
+                view.tell(path)
 
     def close(self, error: Error | None) -> None:
         """No announcement will come any more; what is announced is taken back."""
@@ -88,10 +99,12 @@ class OriginState:
 class View:
     """What one consumer has been told, and where that is out of date."""
 
-    __slots__ = ("changed", "prefix", "stale", "told")
+    __slots__ = ("changed", "prefix", "rerouted", "stale", "told")
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, routes: bool) -> None:
         self.prefix = prefix
+        self.rerouted: set[str] | None = set() if routes else None
+        """The paths whose broadcasts are to be told once more, as they take another way; or None to tell none."""
         self.told: dict[str, BroadcastState] = {}
         self.stale: dict[str, None] = {}  # a dict for its order: first changed, first told
         self.changed = Signal()
@@ -108,12 +121,17 @@ class View:
             if before is not None and before is not now:
                 # A replacement is told as an end and a beginning, so the path stays stale.
                 del self.told[path]
+                if self.rerouted is not None:
+                    self.rerouted.discard(path)
                 if now is None:
                     del self.stale[path]
                 return path, None
             del self.stale[path]
             if before is None and now is not None:
                 self.told[path] = now
+                return path, now
+            if self.rerouted is not None and path in self.rerouted:
+                self.rerouted.discard(path)
                 return path, now
         return None
 
@@ -155,15 +173,20 @@ class OriginProducer:
 class OriginConsumer:
     """Finds broadcasts: those that are there, and those that come and go."""
 
-    def __init__(self, state: OriginState, prefix: str = "") -> None:
+    def __init__(self, state: OriginState, prefix: str = "", *, routes: bool = False) -> None:
         self._state = state
         self._prefix = prefix
+        self._routes = routes
         self._view: View | None = None
 
     def consume(self, prefix: str | None = None) -> OriginConsumer:
         """Another consumer of the same origin that starts from the beginning."""
         wanted = self._prefix if prefix is None else normalize_path(prefix, "prefix", allow_empty=True)
         return OriginConsumer(self._state, wanted)
+
+    def consume_routes(self, prefix: str) -> OriginConsumer:
+        """Another one, for those who pass the news on: it tells a broadcast again when that takes another way here."""
+        return OriginConsumer(self._state, prefix, routes=True)
 
     def consume_broadcast(self, path: str) -> BroadcastConsumer | None:
         """The broadcast at a path now, or None."""
@@ -185,22 +208,28 @@ class OriginConsumer:
         Raises:
             InvalidType, InvalidArgument: the limit is not an int from 1 up.
         """
+        while not (batch := self.announced_nowait(limit)):
+            view = self._view
+            if self._state.closed or view is None:
+                break
+            await view.changed.wait()
+            if self._view is not view:
+                break
+        return batch
+
+    def announced_nowait(self, limit: int) -> list[tuple[str, BroadcastConsumer | None]]:
+        """As :meth:`announced_batch`, or nothing where that would wait."""
         check_int(limit, "limit", 1)
         view = self._view
         if view is None:
-            view = self._view = View(self._prefix)
+            view = self._view = View(self._prefix, self._routes)
             for path in self._state.active:
                 view.tell(path)
             self._state.views.add(view)
         batch: list[tuple[str, BroadcastConsumer | None]] = []
-        while not batch:
-            while len(batch) < limit and (news := view.next(self._state.active)) is not None:
-                path, broadcast = news
-                batch.append((path, None if broadcast is None else BroadcastConsumer(broadcast)))
-            if not batch:
-                if self._state.closed or self._view is not view:
-                    break
-                await view.changed.wait()
+        while len(batch) < limit and (news := view.next(self._state.active)) is not None:
+            path, broadcast = news
+            batch.append((path, None if broadcast is None else BroadcastConsumer(broadcast)))
         return batch
 
     async def wait_broadcast(self, path: str) -> BroadcastConsumer:

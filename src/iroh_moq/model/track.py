@@ -8,31 +8,44 @@ that reads nothing costs nothing, and none can hold up the producer or another c
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from bisect import bisect_left, bisect_right, insort
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from copy import copy
 from dataclasses import replace
 from heapq import heappop, heappush
 from itertools import chain
 from operator import attrgetter
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from ..aio import Signal
 from ..errors import Error, ErrorCode, MoqError
 from .cache import DEFAULT_CACHE, Cache
 from .checks import check_code
 from .group import GroupConsumer, GroupProducer, GroupState, check_frame
+from .info import DEFAULT_TIMESCALE, Datagram, TimedFrame, TrackInfo, check_timestamp
 from .subscription import MAX_GROUP, Subscription, check_sequence, combine
 from .unread import Unread
 
-__all__ = ["Reader", "TrackConsumer", "TrackProducer", "TrackState"]
+__all__ = ["MAX_DATAGRAM_SIZE", "Reader", "TrackConsumer", "TrackProducer", "TrackState", "max_age_of"]
+
+MAX_DATAGRAM_SIZE = 1200
+"""The most that a datagram can hold, in bytes; what a connection can carry is less, see `write_datagram`."""
+
+_DATAGRAMS = 256
+"""How many datagrams are kept for those who read slowly."""
 
 _BEING_READ = 8
 """How many of the oldest groups are looked at for what can be dropped of them before one goes as a whole."""
 
 _SKIPPED = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
 """How groups end that were dropped to keep up. A consumer that has not begun one never sees it."""
+
+
+Frame = TypeVar("Frame")
 
 
 class Reader:
@@ -46,12 +59,14 @@ class Reader:
     arrival puts them aside: ``held`` while they are after the end, then ``released``.
     """
 
-    __slots__ = ("arrival", "aside", "by_arrival", "floor", "held", "released", "start", "subscription")
+    __slots__ = ("arrival", "aside", "by_arrival", "datagram", "floor", "held", "released", "start", "subscription")
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
         self.by_arrival = False
         self.arrival = 0
+        self.datagram = 0
+        """The number of the datagram it gets next."""
         self.floor = self.start = 0
         self.aside: dict[int, GroupState] = {}
         """The groups that are held or released, by arrival."""
@@ -96,6 +111,11 @@ class Reader:
         return group.sequence >= self.floor
 
 
+def max_age_of(cache: Cache) -> float | None:
+    """How long groups are kept, where there is a limit."""
+    return None if cache.max_age == math.inf else cache.max_age
+
+
 class TrackState:
     """What a track's producer and consumers share."""
 
@@ -104,24 +124,40 @@ class TrackState:
         "cache",
         "changed",
         "cost",
+        "datagram_came",
+        "datagram_sinks",
+        "datagrams",
+        "datagrams_came",
         "demand",
         "dropped_through",
         "error",
         "finished",
         "groups",
+        "info",
+        "informed",
+        "last_datagram",
         "log",
         "name",
         "priority",
         "progress",
         "readers",
         "sequences",
+        "uninformed",
         "unread",
+        "without_datagrams",
     )
 
-    def __init__(self, name: str, priority: int = 0, cache: Cache = DEFAULT_CACHE) -> None:
+    def __init__(
+        self, name: str, priority: int = 0, cache: Cache = DEFAULT_CACHE, timescale: int = DEFAULT_TIMESCALE
+    ) -> None:
         self.name = name
         self.priority = priority
         self.cache = cache
+        self.info: TrackInfo | None = TrackInfo(priority, False, max_age_of(cache), timescale)
+        """What does not change; None while the peer has yet to tell."""
+        self.uninformed: Error | None = None
+        """Why the peer does not tell."""
+        self.informed = Signal()
         self.cost = 0
         self.groups: dict[int, GroupState] = {}
         self.sequences: list[int] = []
@@ -133,6 +169,16 @@ class TrackState:
         """The highest sequence that has left the cache."""
         self.readers: set[Reader] = set()
         self.unread = Unread()
+        self.datagrams: deque[tuple[int, int | None, bytes]] = deque(maxlen=_DATAGRAMS)
+        """The latest datagrams: sequence, timestamp, bytes."""
+        self.datagrams_came = 0
+        """How many there have ever been."""
+        self.last_datagram = -1
+        self.datagram_came = Signal()
+        self.datagram_sinks: dict[Callable[[int, int | None, bytes], None], Callable[[], int]] = {}
+        """Those who pass datagrams on at once, each with what tells how large they may be."""
+        self.without_datagrams: Error | None = None
+        """Why none can come."""
         self.finished = False
         self.error: Error | None = None
         self.changed = Signal()
@@ -154,6 +200,44 @@ class TrackState:
     def subscription(self) -> Subscription | None:
         """One subscription that serves every consumer, or None without any."""
         return combine([reader.subscription for reader in list(self.readers)], self.latest)
+
+    # What does not change
+
+    def inform(self, info: TrackInfo) -> None:
+        """The peer has told what the track is."""
+        self.info = info
+        self.informed.notify()
+
+    def not_informed(self, error: Error) -> None:
+        """The peer will not tell."""
+        self.uninformed = error
+        self.informed.notify()
+
+    async def known(self) -> TrackInfo:
+        while self.info is None:
+            if self.uninformed is not None:
+                raise copy(self.uninformed)
+            await self.informed.wait()
+        return self.info
+
+    # Datagrams
+
+    def add_datagram(self, sequence: int, time: int | None, data: bytes) -> None:
+        self.last_datagram = max(self.last_datagram, sequence)
+        self.datagrams.append((sequence, time, data))
+        self.datagrams_came += 1
+        for sink in list(self.datagram_sinks):
+            sink(sequence, time, data)
+        self.datagram_came.notify()
+
+    def next_datagram(self, reader: Reader) -> tuple[int, int | None, bytes] | None:
+        """The oldest datagram that is kept and that this reader has not had."""
+        first = self.datagrams_came - len(self.datagrams)
+        if reader.datagram >= self.datagrams_came:
+            return None
+        # Those in between are lost.
+        reader.datagram = max(reader.datagram, first) + 1
+        return self.datagrams[reader.datagram - 1 - first]
 
     # Writing
 
@@ -181,7 +265,8 @@ class TrackState:
         return group
 
     def next_sequence(self) -> int:
-        return 0 if self.latest is None else self.latest + 1
+        # Datagrams have numbers among those of the groups.
+        return max(-1 if self.latest is None else self.latest, self.last_datagram) + 1
 
     def settle(self, group: GroupState) -> None:
         """No older group can be on its way any more, so those who read in order need not wait."""
@@ -191,8 +276,12 @@ class TrackState:
     def finish(self) -> None:
         if not self.closed:
             self.finished = True
-            self.changed.notify()
-            self.demand.notify()
+            self._ended()
+
+    def _ended(self) -> None:
+        self.changed.notify()
+        self.demand.notify()
+        self.datagram_came.notify()
 
     def fail(self, error: Error, *, discard: bool) -> None:
         """Ends the track with an error. ``discard`` ends its groups too and empties the cache;
@@ -209,8 +298,9 @@ class TrackState:
             self.cost = 0
             self.unread.all_changed()
             self._trim_log()
-        self.changed.notify()
-        self.demand.notify()
+        if self.info is None and self.uninformed is None:
+            self.not_informed(self.error)
+        self._ended()
 
     def not_writable(self) -> Error:
         if isinstance(self.error, MoqError):
@@ -335,6 +425,7 @@ class TrackState:
             reader.arrival = latest.arrival
         else:
             reader.arrival = self.arrivals
+        reader.datagram = self.datagrams_came
         self.unread.all_changed()
         self.readers.add(reader)
         self.demand.notify()
@@ -493,17 +584,55 @@ class TrackProducer:
         """
         return GroupProducer(self._state.create_group(check_sequence(sequence, "sequence")))
 
-    def write_frame(self, data: bytes | bytearray | memoryview) -> None:
+    @property
+    def info(self) -> TrackInfo:
+        """What does not change about the track."""
+        state = self._state
+        assert state.info is not None, "whoever writes a track knows what it is"
+        return replace(state.info, priority=state.priority, max_age=max_age_of(state.cache))
+
+    def write_frame(self, data: bytes | bytearray | memoryview, timestamp: float | None = None) -> None:
         """Writes a group of one frame.
 
         Raises:
-            InvalidType, MoqError: as :meth:`GroupProducer.write_frame`.
+            InvalidType, InvalidArgument, MoqError: as :meth:`GroupProducer.write_frame`.
         """
         # Looked at first: a group that has to be taken back would age those before it.
         frame = check_frame(data)
+        time = None if timestamp is None else check_timestamp(timestamp, self.info.timescale)
         group = self._append()
-        group.write(frame)
+        group.write(frame, time)
         group.finish()
+
+    def write_datagram(self, data: bytes | bytearray | memoryview, timestamp: float | None = None) -> int:
+        """Sends bytes to whoever reads the track's datagrams, each by itself: they may be lost, or overtake another.
+
+        What a reader has not read is kept for it up to 256 datagrams of the track; then the oldest is lost to
+        it first. The same holds for the connection, which sends what it can and keeps little. Datagrams and
+        groups share their numbers. They reach peers that speak moq-lite-05, and others not at all.
+
+        Args:
+            data: the bytes.
+            timestamp: as for :meth:`GroupProducer.write_frame`.
+
+        Returns:
+            The number of the datagram in the track.
+
+        Raises:
+            InvalidType, InvalidArgument: ``data`` is not a bytes-like object, or ``timestamp`` cannot be used.
+            MoqError: they are more than fits a packet on the way to one of the peers that read the track now, or
+                than `MAX_DATAGRAM_SIZE` (code 27), or the track has ended.
+        """
+        frame, state = check_frame(data), self._state
+        time = None if timestamp is None else check_timestamp(timestamp, self.info.timescale)
+        limit = min([MAX_DATAGRAM_SIZE, *(limit() for limit in state.datagram_sinks.values())])
+        if len(frame) > limit:
+            raise MoqError(ErrorCode.FRAME_TOO_LARGE, f"a datagram of {len(frame)} bytes; at most {limit} fit now")
+        if state.closed:
+            raise state.not_writable()
+        sequence = check_sequence(state.next_sequence(), "sequence")
+        state.add_datagram(sequence, time, frame)
+        return sequence
 
     def consume(
         self,
@@ -639,21 +768,82 @@ class TrackConsumer:
         Raises:
             MoqError, SessionClosed: as :meth:`next_group`.
         """
-        while True:
-            if self._current is None:
-                self._current = await self.next_group()
-                if self._current is None:
-                    return None
-            try:
-                frame = await self._current.read_frame()
-            except MoqError as error:
-                self._current = None
-                if error.code not in _SKIPPED:
-                    raise
-                continue
+        while (group := await self._current_group()) is not None:
+            frame = await self._of_current(group.read_frame())
             if frame is not None:
                 return frame
+        return None
+
+    async def read_timed_frame(self) -> TimedFrame | None:
+        """As :meth:`read_frame`, with the frame's timestamp; see `GroupConsumer.read_timed_frame`.
+
+        Raises:
+            MoqError, SessionClosed: as :meth:`next_group`.
+        """
+        while (group := await self._current_group()) is not None:
+            frame = await self._of_current(group.read_timed_frame())
+            if frame is not None:
+                return frame
+        return None
+
+    async def _current_group(self) -> GroupConsumer | None:
+        if self._current is None:
+            self._current = await self.next_group()
+        return self._current
+
+    async def _of_current(self, reading: Awaitable[Frame | None]) -> Frame | None:
+        """What a read of the current group gives; None at its end, which is left for the next one."""
+        try:
+            frame = await reading
+        except MoqError as error:
             self._current = None
+            if error.code not in _SKIPPED:
+                raise
+            return None
+        if frame is None:
+            self._current = None
+        return frame
+
+    async def info(self) -> TrackInfo:
+        """What does not change about the track, as its publisher says.
+
+        Raises:
+            MoqError: the session's version of the protocol cannot tell (code 17), or the track was not found.
+            SessionClosed: the session it would come over has ended.
+        """
+        state = self._state
+        if state.uninformed is not None:
+            raise copy(state.uninformed)
+        return await state.known()
+
+    async def recv_datagram(self) -> Datagram | None:
+        """The next datagram in the order of arrival, or None once the track has ended; see
+        `TrackProducer.write_datagram` for what becomes of those that are not read in time.
+
+        Raises:
+            MoqError: the session's version of the protocol has none (code 17), or the track was aborted.
+            SessionClosed: the session they came over has ended.
+        """
+        state = self._state
+        while True:
+            self._check_open()
+            if state.without_datagrams is not None:
+                raise copy(state.without_datagrams)
+            info = await state.known()
+            found = state.next_datagram(self._reader)
+            if found is not None:
+                sequence, time, data = found
+                return Datagram(sequence, data, None if time is None else time / info.timescale)
+            if state.error is not None:
+                raise copy(state.error)
+            if state.closed:
+                return None
+            await state.datagram_came.wait()
+
+    async def datagrams(self) -> AsyncGenerator[Datagram, None]:
+        """The datagrams as they arrive, until the track ends; see :meth:`recv_datagram`."""
+        while (datagram := await self.recv_datagram()) is not None:
+            yield datagram
 
     def _check_open(self) -> None:
         if self._closed:
@@ -714,6 +904,7 @@ class TrackConsumer:
                 self._current = None
             self._state.detach(self._reader)
             self._state.changed.notify()
+            self._state.datagram_came.notify()
 
     def __repr__(self) -> str:
         return f"<TrackConsumer {self.name!r}, latest group {self.latest}>"

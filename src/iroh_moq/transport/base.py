@@ -216,6 +216,11 @@ class Transport(ABC):
         """The connection underneath, for what this interface does not offer."""
         return self
 
+    @property
+    def alpn(self) -> bytes:
+        """The protocol that both ends agreed on in the handshake; empty where there was none."""
+        return b""
+
     @abstractmethod
     async def open_bi(self) -> tuple[SendStream, RecvStream]:
         """Opens a bidirectional stream, waiting while the peer allows no more."""
@@ -251,6 +256,11 @@ class Transport(ABC):
 
         This is how a receiver learns that it has seen everything sent before some event.
         """
+
+    @property
+    def max_datagram_size(self) -> int:
+        """How many bytes a datagram can hold now; 0 where the peer takes none."""
+        return 0
 
     @abstractmethod
     def send_datagram(self, data: Buffer) -> None:

@@ -20,6 +20,7 @@ class IrohTransport(Transport):
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._remote = connection.remote_id()
+        self._alpn = connection.alpn()
         self._close_error: SessionError | None = None
         self._uni_streams = 0
         self.allow_uni_streams(_MAX_STREAMS)
@@ -32,6 +33,14 @@ class IrohTransport(Transport):
     @property
     def connection(self) -> Connection:
         return self._connection
+
+    @property
+    def alpn(self) -> bytes:
+        return self._alpn
+
+    @property
+    def max_datagram_size(self) -> int:
+        return self._connection.max_datagram_size() or 0
 
     def allow_uni_streams(self, more: int) -> None:
         self._uni_streams += more

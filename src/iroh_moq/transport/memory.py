@@ -191,8 +191,9 @@ class _MemoryRecv(RecvStream):
 class MemoryTransport(Transport):
     """One end of a pair; make both with :func:`memory_pair`."""
 
-    def __init__(self, name: str, remote: str, window: int, max_streams: int) -> None:
+    def __init__(self, name: str, remote: str, window: int, max_streams: int, alpn: bytes) -> None:
         self.name = name
+        self._alpn = alpn
         self._remote = remote
         self._window = window
         self._max_streams = max_streams
@@ -211,6 +212,14 @@ class MemoryTransport(Transport):
     @property
     def remote_id(self) -> str:
         return self._remote
+
+    @property
+    def alpn(self) -> bytes:
+        return self._alpn
+
+    @property
+    def max_datagram_size(self) -> int:
+        return _MAX_DATAGRAM
 
     @property
     def open_streams(self) -> int:
@@ -340,7 +349,7 @@ class MemoryTransport(Transport):
 
 
 def memory_pair(
-    *, window: int = 1 << 20, max_streams: int = 1000, names: tuple[str, str] = ("a", "b")
+    *, window: int = 1 << 20, max_streams: int = 1000, names: tuple[str, str] = ("a", "b"), alpn: bytes = b""
 ) -> tuple[MemoryTransport, MemoryTransport]:
     """Two connected transports.
 
@@ -348,8 +357,9 @@ def memory_pair(
         window: bytes that a stream holds unread before its writer waits.
         max_streams: directions of streams that either end may have open.
         names: what each end is called, and so what the other sees as its `remote_id`.
+        alpn: the protocol that was agreed on.
     """
-    first = MemoryTransport(names[0], names[1], window, max_streams)
-    second = MemoryTransport(names[1], names[0], window, max_streams)
+    first = MemoryTransport(names[0], names[1], window, max_streams, alpn)
+    second = MemoryTransport(names[1], names[0], window, max_streams, alpn)
     first._peer, second._peer = second, first
     return first, second
