@@ -1,5 +1,6 @@
 """Live streams between programs, peer to peer: moq-lite broadcasts over iroh connections."""
 
+from .access import Access
 from .endpoint import load_or_create_key
 from .errors import (
     Closed,
@@ -18,6 +19,7 @@ from .errors import (
     SubscribeError,
 )
 from .lite import ALPN
+from .metrics import Histogram, Metrics
 from .model import (
     MAX_FRAME_SIZE,
     MAX_NAME_BYTES,
@@ -44,6 +46,7 @@ __all__ = [
     "ALPN",
     "MAX_FRAME_SIZE",
     "MAX_NAME_BYTES",
+    "Access",
     "BroadcastConsumer",
     "BroadcastDynamic",
     "BroadcastProducer",
@@ -54,11 +57,13 @@ __all__ = [
     "ErrorCode",
     "GroupConsumer",
     "GroupProducer",
+    "Histogram",
     "IncomingSession",
     "IncomingSessionStream",
     "InternalConsistencyError",
     "InvalidArgument",
     "InvalidType",
+    "Metrics",
     "Moq",
     "MoqError",
     "MoqProtocolHandler",

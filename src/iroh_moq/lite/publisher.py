@@ -14,6 +14,7 @@ from collections import deque
 
 from ..aio import Signal, TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError
+from ..log import fields
 from ..model.origin import OriginConsumer
 from ..model.path import strip_prefix
 from ..model.subscription import Subscription
@@ -28,6 +29,7 @@ from ..transport import (
 )
 from .decoders import ProbeRequest, Request, RequestDecoder
 from .messages import Announce, AnnounceRequest, Probe, Subscribe, SubscribeDrop, SubscribeOk, SubscribeUpdate
+from .policy import Policy
 from .priority import CONTROL_PRIORITY, group_priority
 from .sending import GroupSender, reset_code
 from .wire import varint
@@ -51,10 +53,11 @@ _PROBE_CHANGE = 0.1
 class Publisher:
     """Serves an origin's broadcasts to one peer."""
 
-    def __init__(self, transport: Transport, origin: OriginConsumer, tasks: TaskScope) -> None:
+    def __init__(self, transport: Transport, origin: OriginConsumer, tasks: TaskScope, policy: Policy) -> None:
         self._transport = transport
         self._origin = origin
         self._tasks = tasks
+        self._policy = policy
         self._opened = asyncio.Event()
         self._subscriptions: set[int] = set()
 
@@ -97,12 +100,12 @@ class Publisher:
             recv.stop(ErrorCode.CANCEL)
             raise
         except MoqError as error:
-            logger.info("stream of %s refused: %s", self._transport.remote_id, error)
+            self._policy.refused(logger, "stream", error)
             send.reset(error.code)
             recv.stop(error.code)
         except Error as error:
             # What we serve has ended for a reason of this side, such as a relay's own session.
-            logger.info("stream of %s ended: %s", self._transport.remote_id, error)
+            logger.info("stream of %s ended: %s", self._policy.peer, error, extra=fields(peer=self._policy.peer))
             send.reset(ErrorCode.DROPPED)
             recv.stop(ErrorCode.DROPPED)
 
@@ -114,7 +117,7 @@ class Publisher:
             raise MoqError(ErrorCode.DUPLICATE, f"subscription {request.id} is under way already")
         self._subscriptions.add(request.id)
         try:
-            await _Serving(self._transport, self._origin, self._tasks, request, requests, send).run()
+            await _Serving(self._transport, self._origin, self._tasks, self._policy, request, requests, send).run()
         finally:
             self._subscriptions.discard(request.id)
 
@@ -130,15 +133,15 @@ class Publisher:
             origin.close()
         send.finish()
 
-    @staticmethod
-    async def _send_news(origin: OriginConsumer, prefix: str, send: SendStream) -> None:
+    async def _send_news(self, origin: OriginConsumer, prefix: str, send: SendStream) -> None:
         try:
             while batch := await origin.announced_batch():
                 messages = []
-                for path, broadcast in batch:
+                for path, broadcast in self._policy.learnable(batch):
                     hops = 0 if broadcast is None else broadcast.hops + 1
                     messages.append(Announce(broadcast is not None, strip_prefix(path, prefix), hops).encode())
-                await send.write(b"".join(messages))
+                if messages:
+                    await send.write(b"".join(messages))
         except (StreamStopped, ConnectionLost):
             return
 
@@ -212,15 +215,17 @@ class _Serving:
         transport: Transport,
         origin: OriginConsumer,
         tasks: TaskScope,
+        policy: Policy,
         request: Subscribe,
         requests: _Requests,
         send: SendStream,
     ) -> None:
-        broadcast = origin.consume_broadcast(request.broadcast) if request.broadcast else None
-        if broadcast is None or not request.track:
-            raise MoqError(ErrorCode.NOT_FOUND, f"no broadcast {request.broadcast!r} is announced here")
+        broadcast = policy.find(origin, request.broadcast)
+        if not request.track:
+            raise MoqError(ErrorCode.NOT_FOUND, f"no track of {request.broadcast!r} is named")
         self._transport = transport
         self._tasks = tasks
+        self._counters = policy.counters
         self._id = request.id
         self._requests = requests
         self._send = send
@@ -235,6 +240,8 @@ class _Serving:
 
     async def run(self) -> None:
         serving = self._tasks.spawn(self._outcome_of_groups(), f"subscription {self._id}")
+        self._counters.peer_subscriptions += 1
+        self._counters.peer_subscriptions_total += 1
         try:
             while not serving.done():
                 update = await self._next_update(serving)
@@ -253,6 +260,7 @@ class _Serving:
         finally:
             if self._expiry is not None:
                 self._expiry.cancel()
+            self._counters.peer_subscriptions -= 1
             serving.cancel()
             self._consumer.close()
             for sender in list(self._sending.values()):
@@ -311,7 +319,7 @@ class _Serving:
             following = max(following or 0, sequence + 1)
             stream = self._transport.open_uni_nowait() or await self._transport.open_uni()
             stream.set_priority(group_priority(self._wishes, self._track.priority, sequence))
-            sender = self._sending[sequence] = GroupSender(stream, group, self._done)
+            sender = self._sending[sequence] = GroupSender(stream, group, self._done, self._counters)
             sender.start(encoded_id, len(self._track.readers) > 1, self._groups)
             self._keep_up()
             begun += 1

@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator
 
 from ..aio import TaskScope
 from ..errors import SessionClosed, SessionError
+from ..model.broadcast import BroadcastConsumer
 from ..model.origin import OriginConsumer, OriginProducer
 from ..transport import Transport
+from .policy import Policy
 from .publisher import Publisher
 from .subscriber import Subscriber
 
@@ -25,14 +27,22 @@ class LiteSession:
         transport: a connection on which `ALPN` was negotiated.
         publish: what the peer may subscribe to.
         subscribe: where the peer's broadcasts appear.
+        policy: what the peer may do; everything, without one.
     """
 
-    def __init__(self, transport: Transport, publish: OriginConsumer, subscribe: OriginProducer) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        publish: OriginConsumer,
+        subscribe: OriginProducer,
+        policy: Policy | None = None,
+    ) -> None:
         self.transport = transport
+        self.policy = policy or Policy(str(transport.remote_id))
         name = f"session {transport.remote_id!s:.10}"
         self._tasks = TaskScope(name)
-        self._publisher = Publisher(transport, publish, self._tasks)
-        self._subscriber = Subscriber(transport, subscribe._state, self._tasks)
+        self._publisher = Publisher(transport, publish, self._tasks, self.policy)
+        self._subscriber = Subscriber(transport, subscribe._state, self._tasks, self.policy)
         self._tasks.spawn(self._publisher.run(), "publisher")
         self._tasks.spawn(self._subscriber.run_announce(), "announcements")
         self._tasks.spawn(self._subscriber.run_groups(), "groups")
@@ -59,6 +69,10 @@ class LiteSession:
         such thing as an acceptance, and a peer that accepts asks for announcements at once.
         """
         await self._publisher.opened()
+
+    def ask(self, path: str) -> BroadcastConsumer:
+        """The peer's broadcast of that name, whether or not it has announced it."""
+        return BroadcastConsumer(self._subscriber.ask(path))
 
     def close(self, code: int, reason: str) -> None:
         """Closes the session with a code and a reason that the peer sees."""
