@@ -1,5 +1,6 @@
 """Live streams between programs, peer to peer: moq-lite broadcasts over iroh connections."""
 
+from .access import Access
 from .endpoint import load_or_create_key
 from .errors import (
     Closed,
@@ -18,6 +19,7 @@ from .errors import (
     SubscribeError,
 )
 from .lite import ALPN, ALPNS
+from .metrics import Histogram, Metrics
 from .model import (
     MAX_DATAGRAM_SIZE,
     MAX_FRAME_SIZE,
@@ -50,6 +52,7 @@ __all__ = [
     "MAX_DATAGRAM_SIZE",
     "MAX_FRAME_SIZE",
     "MAX_NAME_BYTES",
+    "Access",
     "BroadcastConsumer",
     "BroadcastDynamic",
     "BroadcastProducer",
@@ -61,11 +64,13 @@ __all__ = [
     "ErrorCode",
     "GroupConsumer",
     "GroupProducer",
+    "Histogram",
     "IncomingSession",
     "IncomingSessionStream",
     "InternalConsistencyError",
     "InvalidArgument",
     "InvalidType",
+    "Metrics",
     "Moq",
     "MoqError",
     "MoqProtocolHandler",

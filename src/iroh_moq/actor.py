@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,11 +31,16 @@ from typing import Any, TypeVar
 
 from iroh import Connection, Endpoint, EndpointAddr
 
+from .access import EVERYBODY, EVERYTHING, Access, Audience, Offer
 from .address import Dialer
 from .aio import TaskScope
 from .errors import ConnectError, Error, InternalConsistencyError, ServerError, SessionError
 from .lite import ALPNS, new_origin_id
+from .lite.policy import Policy
+from .log import fields
+from .metrics import Counters, Metrics
 from .model import BroadcastProducer
+from .refusals import Refusals
 from .session import IncomingSessionStream, MoqSession
 from .transport.iroh import IrohTransport, iroh_transport
 
@@ -67,6 +73,7 @@ class Connect:
     """Somebody wants a session with a peer."""
 
     remote: EndpointAddr
+    access: Access
     reply: asyncio.Future[MoqSession]
 
 
@@ -75,6 +82,7 @@ class Incoming:
     """A peer has dialled, and is authorized."""
 
     connection: Connection
+    access: Access
 
 
 @dataclass(slots=True)
@@ -83,6 +91,7 @@ class Publish:
 
     name: str
     producer: BroadcastProducer
+    audience: Audience
     reply: asyncio.Future[None]
 
 
@@ -153,13 +162,18 @@ _Event = Message | _Dialled | _Abandoned | _HoldOver | _SessionEnded | _Broadcas
 
 @dataclass(slots=True)
 class _Peer:
-    """What there is with one peer. `session` is the live one; `waiting` are those who want one."""
+    """What there is with one peer. `session` is the live one; `waiting` are those who want one.
+
+    `access` is what all of those allow the peer, `held_access` what it may do on the held connection.
+    """
 
     session: MoqSession | None = None
     we_dialled: bool = False
     dialling: asyncio.Task[None] | None = None
     waiting: list[asyncio.Future[MoqSession]] = field(default_factory=list)
     held: IrohTransport | None = None
+    held_access: Access = EVERYTHING
+    access: Access = EVERYTHING
     patience: asyncio.TimerHandle | None = None
 
     @property
@@ -178,7 +192,10 @@ class Actor:
         self._peers: dict[str, _Peer] = {}
         self._published: dict[str, BroadcastProducer] = {}
         self._endings: dict[str, Callable[[], None]] = {}
+        self._offers: dict[str, Offer] = {}
         self._streams: set[IncomingSessionStream] = set()
+        self.counters = Counters()
+        self.refusals = Refusals()
         self._tasks = TaskScope("moq")
         self._owner = TaskScope("moq")
         self._closed = False
@@ -207,6 +224,9 @@ class Actor:
         self._streams.add(stream)
         return stream
 
+    def metrics(self) -> Metrics:
+        return Metrics.of(self.counters, self.refusals.counts, len(self._published))
+
     async def shutdown(self) -> None:
         """Ends every session and task. A second call waits for the first."""
         if not self._closed:
@@ -227,12 +247,12 @@ class Actor:
 
     def _handle(self, event: _Event) -> None:
         match event:
-            case Connect(remote, reply):
-                self._connect(remote, reply)
-            case Incoming(connection):
-                self._incoming(iroh_transport(connection))
-            case Publish(name, producer, reply):
-                self._publish(name, producer)
+            case Connect(remote, access, reply):
+                self._connect(remote, access, reply)
+            case Incoming(connection, access):
+                self._incoming(iroh_transport(connection), access)
+            case Publish(name, producer, audience, reply):
+                self._publish(name, producer, audience)
                 _answer(reply, None)
             case Unpublish(name, reply):
                 self._unpublish(name)
@@ -257,7 +277,8 @@ class Actor:
 
     # Broadcasts
 
-    def _publish(self, name: str, producer: BroadcastProducer) -> None:
+    def _publish(self, name: str, producer: BroadcastProducer, audience: Audience) -> None:
+        before = self._published.get(name)
         if self._published.get(name) is not producer:
             self._forget(name)
             self._published[name] = producer
@@ -265,10 +286,22 @@ class Actor:
             producer._state.on_close[ending] = None
         if producer.is_closed:
             self._forget(name)
-            return
-        consumer = producer.consume()
+        else:
+            self._offers.pop(name, None)
+            if audience != EVERYBODY:
+                self._offers[name] = Offer(producer._state, audience)
         for session in self._sessions():
-            session.publish(name, consumer)
+            self._offer(session, name, producer, before)
+
+    def _offer(
+        self, session: MoqSession, name: str, producer: BroadcastProducer, before: BroadcastProducer | None = None
+    ) -> None:
+        """Offers a broadcast to the peer of a session, if it is to learn of it, in place of the one before."""
+        offer = self._offers.get(name)
+        if not producer.is_closed and (offer is None or offer.audience.learns(session._lite.policy.peer)):
+            session.publish(name, producer.consume())
+        elif before is not None:
+            session.origin_producer().unpublish_broadcast(name, before.consume())
 
     def _unpublish(self, name: str) -> None:
         producer = self._forget(name)
@@ -279,6 +312,7 @@ class Actor:
 
     def _forget(self, name: str) -> BroadcastProducer | None:
         producer = self._published.pop(name, None)
+        self._offers.pop(name, None)
         if producer is not None:
             producer._state.on_close.pop(self._endings.pop(name), None)
         return producer
@@ -288,31 +322,30 @@ class Actor:
     def _sessions(self) -> Iterable[MoqSession]:
         return [peer.session for peer in self._peers.values() if peer.session is not None]
 
-    def _session(self, transport: IrohTransport) -> MoqSession:
-        return MoqSession(transport, origin_id=self._origin_id)
-
-    def _connect(self, remote: EndpointAddr, reply: asyncio.Future[MoqSession]) -> None:
+    def _connect(self, remote: EndpointAddr, access: Access, reply: asyncio.Future[MoqSession]) -> None:
         name = str(remote.id())
         peer = self._peers.setdefault(name, _Peer())
         if peer.session is not None and not peer.session.is_closed:
             _answer(reply, peer.session)
             return
+        peer.access &= access
         peer.waiting.append(reply)
         reply.add_done_callback(lambda reply: self._post(_Abandoned(name)) if reply.cancelled() else None)
         if peer.dialling is None and peer.patience is None:
-            peer.dialling = self._tasks.spawn(self._dial(name, remote), "dial")
+            peer.dialling = self._tasks.spawn(self._dial(name, peer, remote), "dial")
 
-    async def _dial(self, name: str, remote: EndpointAddr) -> None:
+    async def _dial(self, name: str, peer: _Peer, remote: EndpointAddr) -> None:
         """Dials, and waits until the peer has taken the connection."""
         session: MoqSession | None = None
+        started = time.monotonic()
         try:
             connection = await self._dialer.dial(remote)
-            session = self._session(iroh_transport(connection))
+            session = self._session(iroh_transport(connection), peer.access)
             try:
                 async with asyncio.timeout(_CONFIRM):
                     await session._confirmed()
             except TimeoutError:
-                logger.debug("%s has opened no stream; it is taken to have accepted", name)
+                logger.debug("%s has opened no stream; it is taken to have accepted", name, extra=fields(peer=name))
             if session.is_closed:
                 error = await session.closed()
                 raise ServerError(f"peer {name[:10]} refused: {error}", error.code, error.reason)
@@ -327,6 +360,7 @@ class Actor:
             if self._closed:
                 session.close(0, _SHUTDOWN)
                 await session.closed()
+            self.counters.connect_time.add(time.monotonic() - started)
             self._post(_Dialled(name, session))
 
     def _dialled(self, name: str, result: MoqSession | Error) -> None:
@@ -340,7 +374,7 @@ class Actor:
             self._take(name, peer, result, we_dialled=True)
         elif peer.held is not None:
             held, peer.held = peer.held, None
-            self._take(name, peer, self._session(held), we_dialled=False)
+            self._take(name, peer, self._session(held, peer.held_access & peer.access), we_dialled=False)
         elif isinstance(result, ServerError) and result.code == 0 and result.reason == _DUPLICATE:
             # The peer prefers its own dial, which must be on its way.
             error = ConnectError(f"peer {name[:10]} turned the connection down in favour of one that never came")
@@ -351,7 +385,9 @@ class Actor:
     def _give_up(self, name: str, error: Error) -> None:
         peer = self._peers.get(name)
         if peer is not None:
+            self.counters.handshakes_failed["outgoing"] += 1
             peer.patience = None
+            peer.access = EVERYTHING
             waiting, peer.waiting = peer.waiting, []
             for reply in waiting:
                 if not reply.done():
@@ -367,25 +403,25 @@ class Actor:
                 peer.dialling = None
             self._tidy(name)
 
-    def _incoming(self, transport: IrohTransport) -> None:
+    def _incoming(self, transport: IrohTransport, access: Access) -> None:
         name = str(transport.remote_id)
         peer = self._peers.setdefault(name, _Peer())
         live = peer.session is not None and not peer.session.is_closed
         if peer.dialling is not None and self._own_id < name:
-            self._hold(name, peer, transport)
+            self._hold(name, peer, transport, access)
         elif live and peer.we_dialled:
-            self._hold(name, peer, transport)
+            self._hold(name, peer, transport, access)
             asyncio.get_running_loop().call_later(_HOLD, self._post, _HoldOver(name, transport))
         else:
             if peer.dialling is not None:
                 peer.dialling.cancel()
                 peer.dialling = None
-            self._take(name, peer, self._session(transport), we_dialled=False)
+            self._take(name, peer, self._session(transport, access & peer.access), we_dialled=False)
 
-    def _hold(self, name: str, peer: _Peer, transport: IrohTransport) -> None:
+    def _hold(self, name: str, peer: _Peer, transport: IrohTransport, access: Access) -> None:
         self._release(peer)
-        logger.debug("%s dialled while there is another connection with it", name)
-        peer.held = transport
+        logger.debug("%s dialled while there is another connection with it", name, extra=fields(peer=name))
+        peer.held, peer.held_access = transport, access
 
     def _release(self, peer: _Peer) -> None:
         """Closes what is held, as something else has been taken."""
@@ -401,7 +437,11 @@ class Actor:
         if held.close_error is not None:
             self._tasks.spawn(_close_transport(held, _DUPLICATE), "duplicate")
         else:
-            self._take(name, peer, self._session(held), we_dialled=False)
+            self._take(name, peer, self._session(held, peer.held_access & peer.access), we_dialled=False)
+
+    def _session(self, transport: IrohTransport, access: Access) -> MoqSession:
+        policy = Policy(str(transport.remote_id), access, self._offers, self.counters, self.refusals)
+        return MoqSession(transport, policy, origin_id=self._origin_id)
 
     def _take(self, name: str, peer: _Peer, session: MoqSession, *, we_dialled: bool) -> None:
         """Makes a session the one with its peer."""
@@ -411,9 +451,11 @@ class Actor:
             peer.patience.cancel()
             peer.patience = None
         peer.session, peer.we_dialled = session, we_dialled
-        logger.info("session with %s, dialled by %s", name, "us" if we_dialled else "the peer")
+        peer.access = EVERYTHING
+        self.counters.session_opened(incoming=not we_dialled)
+        logger.info("session with %s, dialled by %s", name, "us" if we_dialled else "the peer", extra=fields(peer=name))
         for broadcast, producer in self._published.items():
-            session.publish(broadcast, producer.consume())
+            self._offer(session, broadcast, producer)
         waiting, peer.waiting = peer.waiting, []
         for reply in waiting:
             _answer(reply, session)
@@ -428,17 +470,18 @@ class Actor:
 
     async def _watch(self, name: str, session: MoqSession) -> None:
         error = await session.closed()
+        self.counters.session_closed(error.code)
         self._post(_SessionEnded(name, session, error))
 
     def _session_ended(self, name: str, session: MoqSession, error: SessionError) -> None:
-        logger.info("session with %s: %s", name, error)
+        logger.info("session with %s: %s", name, error, extra=fields(peer=name))
         peer = self._peers.get(name)
         if peer is None or peer.session is not session:
             return
         peer.session = None
         if peer.held is not None and peer.dialling is None:
             held, peer.held = peer.held, None
-            self._take(name, peer, self._session(held), we_dialled=False)
+            self._take(name, peer, self._session(held, peer.held_access & peer.access), we_dialled=False)
         self._tidy(name)
 
     def _tidy(self, name: str) -> None:
@@ -453,7 +496,7 @@ class Actor:
             match event:
                 case Connect() | Publish() | Unpublish() | GetPublished():
                     _refuse(event.reply)
-                case Incoming(connection):
+                case Incoming(connection=connection):
                     connection.close(0, _SHUTDOWN.encode())
                 case _Dialled(result=MoqSession() as session):
                     self._discard(session)
@@ -478,6 +521,7 @@ class Actor:
         for session in ending:
             await session.closed()
         await self._tasks.join()
+        self.refusals.close()
 
 
 async def _see_out(session: MoqSession) -> None:

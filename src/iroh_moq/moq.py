@@ -6,28 +6,34 @@ import asyncio
 import inspect
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from types import TracebackType
 from typing import Literal
 
 import iroh
 from iroh import Connection, Endpoint, EndpointId
 
+from .access import EVERYTHING, Access, Audience, check_access
 from .actor import Actor, Connect, GetPublished, Incoming, Publish, Unpublish
 from .address import EndpointLike, check_alpns, parse_remote, ticket_of
 from .endpoint import bind_endpoint, load_or_create_key
 from .errors import Error, ErrorCode, InvalidArgument, InvalidType, MoqError
 from .lite import ALPNS
+from .metrics import Metrics
 from .model import BroadcastProducer, normalize_path
+from .peers import parse_peers
 from .router import Router
 from .session import IncomingSessionStream, MoqSession
 
 __all__ = ["Authorize", "Moq", "MoqProtocolHandler"]
 
-logger = logging.getLogger("iroh_moq")
+logger = logging.getLogger("iroh_moq.moq")
 
-Authorize = Callable[[EndpointId], bool | Awaitable[bool]]
-"""Decides whether a peer may open a session, by its id, which its key has proved."""
+Verdict = bool | Access
+
+Authorize = Callable[[EndpointId], Verdict | Awaitable[Verdict]]
+"""Decides whether a peer may open a session, by its id, which its key has proved: True or False, or
+what the peer may do in it. Anything else, and any exception, is a no."""
 
 
 class Moq:
@@ -37,8 +43,9 @@ class Moq:
 
     Args:
         endpoint: the local endpoint, which stays the caller's.
-        authorize: asked for each peer that dials; one that is refused (or for whom the function
-            raises) learns nothing but that. Everybody may, without it.
+        authorize: asked for each peer that dials, by its id. It returns True or False, or an `Access`
+            with what the peer may do. One that is refused learns nothing but that; so is one for whom
+            the function raises, or returns anything else. Everybody may do everything, without it.
         alpns: the versions of the protocol to dial with: the first that the peer takes. Which are
             accepted, the `Router` says.
 
@@ -120,23 +127,41 @@ class Moq:
         """Accepts incoming connections, for a `Router` or for the `iroh` package's own."""
         return MoqProtocolHandler(self._actor, self._authorize)
 
-    async def publish(self, name: str, producer: BroadcastProducer) -> None:
-        """Offers a broadcast to every peer, now and later, until its producer ends it.
+    async def publish(
+        self,
+        name: str,
+        producer: BroadcastProducer,
+        *,
+        allow: Collection[EndpointLike] | None = None,
+        announce_to: Collection[EndpointLike] | None = None,
+    ) -> None:
+        """Offers a broadcast to peers, now and later, until its producer ends it: to all, or to some.
 
         A name that is taken is replaced: peers see the old broadcast end and the new one begin.
+        The lists hold for what is asked from then on: subscriptions that are under way go on.
+
+        Args:
+            name: the broadcast's name.
+            producer: the broadcast.
+            allow: who may subscribe: ids, or texts (ids or tickets). None for everybody, an empty
+                collection for nobody.
+            announce_to: who learns of it; the same as ``allow``, unless it is given. A peer in
+                ``allow`` alone can subscribe by the exact name. One in ``announce_to`` alone sees
+                the name and is refused (Unauthorized). For all others the broadcast does not exist.
 
         Raises:
-            InvalidType, InvalidArgument: the name or the producer cannot be used.
+            InvalidType, InvalidArgument: the name, the producer or a list cannot be used.
             MoqError: the broadcast has ended (code 25).
             InternalConsistencyError: this was shut down.
         """
         if not isinstance(producer, BroadcastProducer):
             raise InvalidType(f"producer must be a BroadcastProducer, not {type(producer).__name__}")
         name = normalize_path(name)
+        audience = Audience.of(parse_peers(allow, "allow"), parse_peers(announce_to, "announce_to"))
         if producer.is_closed:
             raise MoqError(ErrorCode.CLOSED, f"broadcast {name!r} has ended, so it cannot be published")
         reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._actor.send(Publish(name, producer, reply))
+        self._actor.send(Publish(name, producer, audience, reply))
         await reply
 
     async def unpublish(self, name: str) -> None:
@@ -160,7 +185,7 @@ class Moq:
         self._actor.send(GetPublished(reply))
         return await reply
 
-    async def connect(self, remote: EndpointLike) -> MoqSession:
+    async def connect(self, remote: EndpointLike, *, access: Access | None = None) -> MoqSession:
         """The session with a peer: the one there is, or a new one.
 
         Calls at the same time share one attempt, and its error. Returns once the peer has taken the
@@ -168,9 +193,12 @@ class Moq:
 
         Args:
             remote: the peer's EndpointAddr, EndpointId, ticket, or id as text.
+            access: what the peer may do in the session; everything, without it. Where the peer has
+                dialled at the same time, what ``authorize`` allows it is a limit as well.
 
         Raises:
-            InvalidType, InvalidArgument: ``remote`` is none of these, or this endpoint itself.
+            InvalidType, InvalidArgument: ``remote`` is none of these, or this endpoint itself; or
+                there is a session already that allows the peer more than ``access`` does.
             ConnectError: the peer cannot be reached, or does not speak the protocol.
             ServerError: the peer refused.
             InternalConsistencyError: this was shut down, perhaps while connecting.
@@ -179,8 +207,12 @@ class Moq:
         if address.id() == self._endpoint.id():
             raise InvalidArgument("remote is this endpoint itself")
         reply: asyncio.Future[MoqSession] = asyncio.get_running_loop().create_future()
-        self._actor.send(Connect(address, reply))
-        return await reply
+        allowed = check_access(access)
+        self._actor.send(Connect(address, allowed, reply))
+        session = await reply
+        if not session.access.within(allowed):
+            raise InvalidArgument("access is less than the live session with this peer allows it; close that first")
+        return session
 
     def incoming_sessions(self) -> IncomingSessionStream:
         """The sessions that peers open from now on; each stream gets all of them.
@@ -189,6 +221,10 @@ class Moq:
             InternalConsistencyError: this was shut down.
         """
         return self._actor.incoming_sessions()
+
+    def metrics(self) -> Metrics:
+        """What was done so far, in numbers. Cheap, and can be called from any thread, also after the shutdown."""
+        return self._actor.metrics()
 
     async def shutdown(self) -> None:
         """Closes every session with code 0 and waits until nothing is left. Can be called again.
@@ -225,28 +261,43 @@ class MoqProtocolHandler(iroh.ProtocolHandler):
 
     async def accept(self, conn: Connection) -> None:
         """Takes a connection over, if its peer is authorized and the `Moq` still runs."""
-        if not await self._may_enter(conn):
+        access = await self._access_of(conn)
+        if access is None:
             conn.close(ErrorCode.UNAUTHORIZED, b"unauthorized")
             return
         try:
-            self._actor.send(Incoming(conn))
+            self._actor.send(Incoming(conn, access))
         except Error:
             conn.close(0, b"shutdown")
 
     async def shutdown(self) -> None:
         """The router stops. The sessions live on until the `Moq` is shut down."""
 
-    async def _may_enter(self, conn: Connection) -> bool:
+    def handshake_failed(self) -> None:
+        """For a `Router`: a connection that may have been for this has failed."""
+        self._actor.counters.handshakes_failed["incoming"] += 1
+
+    async def _access_of(self, conn: Connection) -> Access | None:
+        """What the peer may do, or None if it may not even enter."""
         if self._authorize is None:
-            return True
+            return EVERYTHING
         remote = conn.remote_id()
+        peer, refusals = str(remote), self._actor.refusals
         try:
             verdict = self._authorize(remote)
-            allowed = await verdict if inspect.isawaitable(verdict) else verdict
+            answer: object = await verdict if inspect.isawaitable(verdict) else verdict
         except Exception:
             # The function is the application's, so anything can come out of it; nobody gets in by it.
-            logger.exception("authorize failed for %s, which is refused", remote)
-            return False
-        if not allowed:
-            logger.warning("%s is not authorized", remote)
-        return bool(allowed)
+            text = f"authorize failed for {peer}, which is refused"
+            refusals.add(logger, logging.ERROR, peer, "authorize_failed", text, exc_info=True)
+            return None
+        if answer is True:
+            return EVERYTHING
+        if isinstance(answer, Access):
+            return answer
+        if answer is False:
+            refusals.add(logger, logging.WARNING, peer, "unauthorized", f"{peer} is not authorized")
+        else:
+            text = f"authorize returned {answer!r:.200} for {peer}, which is refused: it must be a bool or an Access"
+            refusals.add(logger, logging.ERROR, peer, "authorize_failed", text)
+        return None

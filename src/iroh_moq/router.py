@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from iroh import Connection, Endpoint, Incoming, IrohError
 
 from .address import check_alpns
 from .aio import TaskScope
 from .errors import Error, InvalidArgument, InvalidType
+from .log import fields
 
 __all__ = ["ConnectionHandler", "Router"]
 
@@ -29,6 +30,14 @@ class ConnectionHandler(Protocol):
 
     async def shutdown(self) -> None:
         """The router stops; nothing more will come."""
+
+
+@runtime_checkable
+class HandshakeObserver(Protocol):
+    """A handler that wants to hear of connections that never came to be."""
+
+    def handshake_failed(self) -> None:
+        """An incoming connection has failed before it said what protocol it is for."""
 
 
 class Router:
@@ -93,17 +102,26 @@ class Router:
                 alpn = await accepting.alpn()
                 connection = await accepting.connect()
         except (IrohError, TimeoutError) as error:
+            self._tell_of_failure()
             logger.info("a handshake failed: %s", error.message() if isinstance(error, IrohError) else "timed out")
             return
         handler = self._handlers.get(alpn)
         if handler is None:
-            logger.info("%s asked for %r, which nobody serves", connection.remote_id(), alpn)
+            peer = connection.remote_id()
+            logger.info("%s asked for %r, which nobody serves", peer, alpn, extra=fields(peer=peer))
             connection.close(0, b"unknown protocol")
             return
         try:
             await handler.accept(connection)
         except Error as error:
-            logger.info("%s was not accepted: %s", connection.remote_id(), error)
+            peer = connection.remote_id()
+            logger.info("%s was not accepted: %s", peer, error, extra=fields(peer=peer))
+
+    def _tell_of_failure(self) -> None:
+        # Whichever of them it was meant for, as that is what the handshake would have said.
+        for handler in self._handlers.values():
+            if isinstance(handler, HandshakeObserver):
+                handler.handshake_failed()
 
     async def __aenter__(self) -> Router:
         return self.spawn()

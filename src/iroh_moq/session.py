@@ -10,10 +10,13 @@ from typing import Any
 
 from iroh import Connection, Endpoint
 
+from .access import Access
 from .address import EndpointLike, check_alpns, dial_first, parse_remote
 from .aio import Signal
-from .errors import InvalidArgument, InvalidType, SessionClosed, SessionError
+from .errors import ErrorCode, InvalidArgument, InvalidType, MoqError, SessionClosed, SessionError
 from .lite import ALPNS, LiteSession
+from .lite.policy import Policy
+from .log import fields
 from .model import BroadcastConsumer, OriginConsumer, OriginProducer, normalize_path
 from .transport import Transport, TransportStats
 from .transport.iroh import iroh_transport
@@ -35,11 +38,11 @@ class MoqSession:
     methods here. As a context manager it closes itself with code 0.
     """
 
-    def __init__(self, transport: Transport, *, origin_id: int | None = None) -> None:
+    def __init__(self, transport: Transport, policy: Policy | None = None, *, origin_id: int | None = None) -> None:
         self._publish = OriginProducer()
         self._subscribe = OriginProducer()
         self._announced = self._subscribe.consume()
-        self._lite = LiteSession(transport, self._publish.consume(), self._subscribe, origin_id)
+        self._lite = LiteSession(transport, self._publish.consume(), self._subscribe, policy, origin_id)
 
     @classmethod
     async def connect(
@@ -75,13 +78,19 @@ class MoqSession:
         """
         return cls(_as_transport(transport))
 
-    async def subscribe(self, name: str) -> BroadcastConsumer:
+    async def subscribe(self, name: str, *, announced: bool = True) -> BroadcastConsumer:
         """The peer's broadcast of that name, as soon as the peer has announced it.
 
         For a limit in time, use `asyncio.timeout`.
 
+        Args:
+            name: the broadcast's name.
+            announced: False for one that the peer may have without announcing it here: this returns
+                at once, and whether the broadcast is there shows when a track of it is read.
+
         Raises:
             InvalidArgument, InvalidType: the name cannot be one.
+            MoqError: the peer may not publish it here (code 6; only with ``announced=False``).
             Closed: it was announced and taken back before this could return it.
             NotAnnounced: the peer has stopped announcing, so it never will be.
             SessionClosed: the session has ended.
@@ -89,6 +98,10 @@ class MoqSession:
         name = normalize_path(name)
         if (error := self._lite.transport.close_error) is not None:
             raise SessionClosed(error)
+        if not announced:
+            if not self.access.may_publish(name):
+                raise MoqError(ErrorCode.UNAUTHORIZED, f"the peer may not publish {name!r} here")
+            return self._lite.ask(name)
         return await self._announced.wait_broadcast(name)
 
     def publish(self, name: str, consumer: BroadcastConsumer) -> None:
@@ -116,6 +129,11 @@ class MoqSession:
     def version(self) -> str:
         """The same as text, such as ``moq-lite-05``."""
         return self._lite.version.name
+
+    @property
+    def access(self) -> Access:
+        """What the peer may do."""
+        return self._lite.policy.access
 
     def stats(self) -> TransportStats:
         """What the connection has carried, and the state of its paths."""
@@ -202,6 +220,9 @@ class IncomingSession:
 
     def reject(self) -> None:
         """Closes the session with code 1 and the reason ``rejected``."""
+        policy = self._session._lite.policy
+        text = f"{policy.peer} was rejected by the application"
+        policy.refusals.add(logger, logging.INFO, policy.peer, "rejected", text)
         self._session.close(REJECTED, "rejected")
 
 
@@ -228,7 +249,10 @@ class IncomingSessionStream:
     def _push(self, session: MoqSession) -> None:
         if len(self._queue) >= _INCOMING_CAPACITY:
             lost = self._queue.popleft()
-            logger.warning("a reader of incoming sessions is too slow: it misses the one of %s", lost.remote_id())
+            peer = lost.remote_id()
+            logger.warning(
+                "a reader of incoming sessions is too slow: it misses the one of %s", peer, extra=fields(peer=peer)
+            )
         self._queue.append(IncomingSession(session))
         self._changed.notify()
 

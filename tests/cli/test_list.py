@@ -7,9 +7,11 @@ import os
 import re
 
 import pytest
+from iroh import EndpointAddr
 
-from iroh_moq import BroadcastProducer
+from iroh_moq import BroadcastProducer, ServerError
 from tests.cli.processes import LOOPBACK, finished, pipe, started
+from tests.cli.publisher import Publisher
 from tests.endpoints import PATIENCE, bound
 
 
@@ -127,3 +129,10 @@ async def test_the_reader_of_its_output_goes() -> None:
             ended = await process.ends()
     assert ended.code == 7
     assert ended.errors == "Error: the reader of the output has gone, so the rest was not written\n"
+
+
+async def test_nobody_gets_in_at_one_who_reads(publisher: Publisher) -> None:
+    async with publisher.read_by("watch", "--json") as (_, session), bound() as other:
+        addresses = [path.remote for path in session.stats().paths]
+        with pytest.raises(ServerError, match="unauthorized"):
+            await asyncio.wait_for(other.connect(EndpointAddr(session.remote_id(), None, addresses)), PATIENCE)

@@ -272,6 +272,40 @@ async def test_only_those_allowed(tmp_path: Path) -> None:
     assert (published.code, received.code, received.output) == (0, 0, b"secret")
 
 
+async def test_only_those_that_a_file_names(tmp_path: Path) -> None:
+    keys = [str(tmp_path / name) for name in ("one", "other", "stranger")]
+    ids = [(await finished("id", "--key-file", key)).text.strip() for key in keys]
+    friends = tmp_path / "friends"
+    friends.write_text(f"# friends\n\n{ids[0]}  # the first\n")
+    allow = ("--allow", str(friends), "--allow", ids[1])
+    async with publishing("x", *allow, "--group", "lines") as (publisher, ticket):
+        stranger = await subscribed(ticket, "x", "--key-file", keys[2])
+        assert (stranger.code, stranger.output) == (3, b"")
+        assert ids[2] in await publisher.error_line()
+        await publisher.write(b"for friends\n")
+        for key in keys[:2]:
+            async with started("subscribe", *LOOPBACK, ticket, "x", "--key-file", key) as friend:
+                assert await friend.line() == "for friends"
+                friend.signal(signal.SIGINT)
+                assert (await friend.ends()).code == 130
+        assert (await publisher.ends()).code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "names nobody: write one endpoint id a line"),
+        (b"# nobody\n", "names nobody"),
+        (b"# friends\n\nbob\n", "line 3: 'bob' is neither a ticket"),
+        (b"\xff", "is no text file"),
+    ],
+)
+def test_a_file_that_names_nobody_to_allow(tmp_path: Path, content: bytes, complaint: str) -> None:
+    friends = tmp_path / "friends"
+    friends.write_bytes(content)
+    assert_wrong_usage(complaint, "publish", *LOOPBACK, "x", "--allow", str(friends))
+
+
 # The end
 
 

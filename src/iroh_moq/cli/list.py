@@ -10,7 +10,7 @@ from iroh import EndpointAddr
 
 from ..errors import SessionClosed
 from ..model import BroadcastConsumer, OriginConsumer
-from .options import EndpointOptions, json_option, ticket_argument, timeout_option, with_endpoint
+from .options import EndpointOptions, json_option, only, ticket_argument, timeout_option, with_endpoint
 from .output import Output, say
 from .peer import connect
 from .run import Exit, Failure
@@ -36,7 +36,7 @@ async def list_broadcasts(
 
     TICKET is what `iroh-moq publish` prints, or the endpoint id that `iroh-moq id` shows.
     """
-    async with await endpoint.bind() as moq:
+    async with await endpoint.bind(only(())) as moq:
         session = await connect(moq, ticket, timeout)
         origin = session.origin_consumer()
         quiet = max(_QUIET, 3 * (session.stats().rtt or 0)) if once else None

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import click
-from iroh import EndpointId, IrohError
 
 from ..address import parse_remote
 from ..errors import Error
 from ..model import normalize_path
 from ..model.path import check_name
 from ..moq import Authorize, Moq
+from ..peers import read_peers
 from .run import Exit, Failure, run
 
 __all__ = [
     "DEFAULT_TRACK",
     "EndpointOptions",
-    "endpoint_id",
     "json_option",
     "name_argument",
+    "only",
+    "peers",
     "ticket_argument",
     "timeout_option",
     "track_name",
@@ -49,16 +51,26 @@ def _checked(check: Callable[[str], object]) -> Callable[[str], Any]:
     return convert
 
 
-def endpoint_id(text: str) -> str:
-    """The id of an endpoint, in its one form.
+def peers(text: str) -> frozenset[str]:
+    """The ids of peers: the one that the text is, as an id or a ticket, or those in a file of that name.
 
     Raises:
-        Failure: it is none.
+        Failure: it is none of these, or the file cannot be used.
     """
+    with contextlib.suppress(Error):
+        return frozenset({str(parse_remote(text).id())})
     try:
-        return str(EndpointId.from_string(text.strip()))
-    except IrohError as error:
-        raise Failure(Exit.USAGE, f"{text!r} is no endpoint id; `iroh-moq id` shows a machine's own") from error
+        return read_peers(text)
+    except FileNotFoundError as error:
+        hint = "`iroh-moq id` shows a machine's own"
+        raise Failure(Exit.USAGE, f"{text!r} is no endpoint id, no ticket and no file; {hint}") from error
+    except (Error, OSError, ValueError) as error:
+        raise Failure(Exit.USAGE, str(error)) from error
+
+
+def only(allowed: Collection[str]) -> Authorize:
+    """Lets these peers in, and nobody else."""
+    return lambda peer: str(peer) in allowed
 
 
 track_name = _checked(lambda text: check_name(text, "track name"))

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import click
 
 from ..model import BroadcastProducer, Cache
-from ..moq import Authorize, Moq
+from ..moq import Moq
 from .feed import Feed, parse_feeds
 from .grouping import GROUPING_HELP
 from .input import STDIN
-from .options import DEFAULT_TRACK, EndpointOptions, endpoint_id, json_option, name_argument, with_endpoint
+from .options import DEFAULT_TRACK, EndpointOptions, json_option, name_argument, only, peers, with_endpoint
 from .output import Output, progress, say
 
 __all__ = ["publish"]
@@ -57,7 +57,14 @@ _ONLINE = 5.0
     help="Lose nothing: wait for a subscriber of each track, and then for the slowest one. "
     "Without it the stream is live: it waits for nobody, and who cannot keep up skips groups.",
 )
-@click.option("--allow", multiple=True, type=endpoint_id, metavar="ID", help="Let only this peer in; repeatable.")
+@click.option(
+    "--allow",
+    multiple=True,
+    type=peers,
+    metavar="ID|FILE",
+    help="Let only this peer in, or those that a file names: an id or ticket on each line, # begins a comment. "
+    "Repeatable.",
+)
 @json_option
 @with_endpoint
 async def publish(
@@ -67,7 +74,7 @@ async def publish(
     tracks: tuple[str, ...],
     groups: tuple[str, ...],
     reliable: bool,
-    allow: tuple[str, ...],
+    allow: tuple[frozenset[str], ...],
     as_json: bool,
 ) -> None:
     """Publish standard input, or files, as broadcast NAME.
@@ -82,7 +89,7 @@ async def publish(
     """
     broadcast = BroadcastProducer(cache=_RELIABLE_CACHE if reliable else Cache())
     feeds = parse_feeds(broadcast, file, tracks, groups)
-    async with await endpoint.bind(_only(allow)) as moq:
+    async with await endpoint.bind(only(frozenset().union(*allow)) if allow else None) as moq:
         if endpoint.network == "internet":
             await _online(moq)
         with broadcast, Output() as output:
@@ -125,10 +132,6 @@ async def _finish(feeds: Sequence[Feed]) -> None:
         feed.track.finish()
     for feed in feeds:
         await feed.track.unused()
-
-
-def _only(allowed: tuple[str, ...]) -> Authorize | None:
-    return (lambda peer: str(peer) in allowed) if allowed else None
 
 
 async def _online(moq: Moq) -> None:

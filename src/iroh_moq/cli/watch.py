@@ -20,6 +20,7 @@ from .options import (
     EndpointOptions,
     json_option,
     name_argument,
+    only,
     ticket_argument,
     timeout_option,
     track_name,
@@ -125,7 +126,7 @@ async def watch(
     has, so name those that are not called "data". On a terminal this is a live view, elsewhere a
     line for each track and interval; with --json, a line for each interval.
     """
-    async with await endpoint.bind() as moq:
+    async with await endpoint.bind(only(())) as moq:
         session, broadcast = await find_broadcast(moq, ticket, name, timeout)
         with Output() as output, _view(name, output, as_json) as show:
             watched = [

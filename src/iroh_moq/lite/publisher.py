@@ -16,6 +16,7 @@ from typing import Any
 
 from ..aio import Signal, TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError
+from ..log import fields
 from ..model.broadcast import BroadcastConsumer, BroadcastState
 from ..model.origin import OriginConsumer
 from ..model.path import strip_prefix
@@ -48,6 +49,7 @@ from .messages import (
     TrackReply,
     TrackRequest,
 )
+from .policy import Policy
 from .priority import CONTROL_PRIORITY, group_priority
 from .sending import GroupSender, reset_code, send_frames
 from .version import MAX_HOPS, Reply, Version
@@ -79,13 +81,20 @@ class Publisher:
     """Serves an origin's broadcasts to one peer."""
 
     def __init__(
-        self, transport: Transport, version: Version, origin: OriginConsumer, origin_id: int, tasks: TaskScope
+        self,
+        transport: Transport,
+        version: Version,
+        origin: OriginConsumer,
+        origin_id: int,
+        tasks: TaskScope,
+        policy: Policy,
     ) -> None:
         self._transport = transport
         self._version = version
         self._origin = origin
         self._origin_id = origin_id
         self._tasks = tasks
+        self._policy = policy
         self._opened = asyncio.Event()
         self._subscriptions: set[int] = set()
 
@@ -135,12 +144,12 @@ class Publisher:
             recv.stop(ErrorCode.CANCEL)
             raise
         except MoqError as error:
-            logger.info("stream of %s refused: %s", self._transport.remote_id, error)
+            self._policy.refused(logger, "stream", error)
             send.reset(error.code)
             recv.stop(error.code)
         except Error as error:
             # What we serve has ended for a reason of this side, such as a relay's own session.
-            logger.info("stream of %s ended: %s", self._transport.remote_id, error)
+            logger.info("stream of %s ended: %s", self._policy.peer, error, extra=fields(peer=self._policy.peer))
             send.reset(ErrorCode.DROPPED)
             recv.stop(ErrorCode.DROPPED)
 
@@ -153,15 +162,18 @@ class Publisher:
         self._subscriptions.add(request.id)
         try:
             broadcast = self._broadcast(request.broadcast, request.track)
-            await _Serving(self._transport, self._version, broadcast, self._tasks, request, requests, send).run()
+            serving = _Serving(
+                self._transport, self._version, broadcast, self._tasks, self._policy, request, requests, send
+            )
+            await serving.run()
         finally:
             self._subscriptions.discard(request.id)
 
     def _broadcast(self, path: str, track: str) -> BroadcastState:
         """The broadcast that a request for one of its tracks is about."""
-        broadcast = self._origin.consume_broadcast(path) if path else None
-        if broadcast is None or not track:
-            raise MoqError(ErrorCode.NOT_FOUND, f"no broadcast {path!r} is announced here")
+        broadcast = self._policy.find(self._origin, path)
+        if not track:
+            raise MoqError(ErrorCode.NOT_FOUND, f"no track of {path!r} is named")
         return broadcast._state
 
     # FETCH
@@ -204,13 +216,14 @@ class Publisher:
         send.finish()
 
     async def _send_news(self, origin: OriginConsumer, request: AnnounceRequest, send: SendStream) -> None:
-        news = _News(request, self._version, self._origin_id)
+        news = _News(request, self._version, self._origin_id, self._policy)
         try:
             if self._version.announce_ok:
                 first = news.encode(origin.announced_nowait(_ALL))
                 await send.write(AnnounceOk(self._origin_id, len(first)).encode(), *first)
             while batch := await origin.announced_batch():
-                await send.write(b"".join(news.encode(batch)))
+                if messages := news.encode(batch):
+                    await send.write(b"".join(messages))
         except (StreamStopped, ConnectionLost):
             return
 
@@ -243,17 +256,18 @@ class Publisher:
 class _News:
     """What one subscriber is told of broadcasts that come and go, and of the ways they take."""
 
-    def __init__(self, request: AnnounceRequest, version: Version, origin_id: int) -> None:
+    def __init__(self, request: AnnounceRequest, version: Version, origin_id: int, policy: Policy) -> None:
         self._request = request
         self._version = version
         self._origin_id = origin_id
+        self._policy = policy
         self._told: dict[str, tuple[int, ...]] = {}
         """The broadcasts that it knows of, with their routes."""
 
     def encode(self, batch: list[tuple[str, BroadcastConsumer | None]]) -> list[bytes]:
         """The messages that say so."""
         version, messages = self._version, []
-        for path, broadcast in batch:
+        for path, broadcast in self._policy.learnable(batch):
             suffix = strip_prefix(path, self._request.prefix)
             state = None if broadcast is None else broadcast._state
             if state is None or not self._passes(state):
@@ -340,6 +354,7 @@ class _Serving:
         version: Version,
         broadcast: BroadcastState,
         tasks: TaskScope,
+        policy: Policy,
         request: Subscribe,
         requests: _Requests,
         send: SendStream,
@@ -347,6 +362,7 @@ class _Serving:
         self._transport = transport
         self._version = version
         self._tasks = tasks
+        self._counters = policy.counters
         self._id = request.id
         self._requests = requests
         self._send = send
@@ -361,6 +377,8 @@ class _Serving:
 
     async def run(self) -> None:
         serving = self._tasks.spawn(self._outcome_of_groups(), f"subscription {self._id}")
+        self._counters.peer_subscriptions += 1
+        self._counters.peer_subscriptions_total += 1
         if self._version.datagrams and self._transport.max_datagram_size:
             self._track.datagram_sinks[self._send_datagram] = self._datagram_limit
         try:
@@ -382,6 +400,7 @@ class _Serving:
             if self._expiry is not None:
                 self._expiry.cancel()
             self._track.datagram_sinks.pop(self._send_datagram, None)
+            self._counters.peer_subscriptions -= 1
             serving.cancel()
             self._consumer.close()
             for sender in list(self._sending.values()):
@@ -446,7 +465,7 @@ class _Serving:
             following = max(following or 0, sequence + 1)
             stream = self._transport.open_uni_nowait() or await self._transport.open_uni()
             stream.set_priority(group_priority(self._wishes, self._track.priority, sequence))
-            sender = self._sending[sequence] = GroupSender(stream, group, self._version, self._done)
+            sender = self._sending[sequence] = GroupSender(stream, group, self._version, self._done, self._counters)
             sender.start(encoded_id, len(self._track.readers) > 1, self._groups)
             self._keep_up()
             begun += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import replace
 
 from ..aio import Signal, TaskScope
@@ -29,6 +30,7 @@ from ..transport import (
 )
 from .decoders import group_decoder
 from .messages import Datagram, Setup
+from .policy import Policy
 from .version import Version
 
 __all__ = ["Receiver", "Receiving"]
@@ -68,9 +70,11 @@ _LOST = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
 class Receiver:
     """Accepts the publisher's streams, and knows which subscription each is for."""
 
-    def __init__(self, transport: Transport, version: Version, tasks: TaskScope) -> None:
+    def __init__(self, transport: Transport, version: Version, tasks: TaskScope, policy: Policy) -> None:
         self.transport = transport
         self.version = version
+        self.policy = policy
+        self.counters = policy.counters
         self.tasks = tasks
         self.setup: Setup | None = None
         """What the peer has said that it can do."""
@@ -134,7 +138,7 @@ class Receiver:
 class Receiving:
     """One subscription of ours, and those of its groups that are under way."""
 
-    __slots__ = ("_held_after", "_idle", "_transport", "broadcast", "id", "path", "reliable", "tasks", "track")
+    __slots__ = ("_held_after", "_idle", "_transport", "began", "broadcast", "id", "path", "reliable", "tasks", "track")
 
     def __init__(self, id: int, path: str, broadcast: BroadcastState, track: TrackState, transport: Transport) -> None:
         self.id = id
@@ -142,6 +146,8 @@ class Receiving:
         self.broadcast = broadcast
         self.track = track
         self.reliable = False
+        self.began: float | None = time.monotonic()
+        """When it was asked for, until its first group has come."""
         self.tasks: set[asyncio.Task[None]] = set()
         self._transport = transport
         self._held_after: int | None = None
@@ -331,7 +337,10 @@ class _GroupReceiver:
             group.charge(decoder.buffered - self._charged)
             self._charged = decoder.buffered
         if frames and not group.closed:
+            before, counters = group.size, self._receiver.counters
             group.extend(frames, decoder.times)
+            counters.frames_received += len(frames)
+            counters.bytes_received += group.size - before
         if group.closed:
             # The cache has let it go.
             self._stream.stop(ErrorCode.CANCEL)
@@ -352,6 +361,11 @@ class _GroupReceiver:
         if self._receiver.version.timestamps:
             group.time = 0
         self._subscription = subscription
+        counters = self._receiver.counters
+        counters.groups_received += 1
+        if subscription.began is not None:
+            counters.first_group_time.add(time.monotonic() - subscription.began)
+            subscription.began = None
         if self._task is not None:
             subscription.add(self._task)
         self._receiver.arrivals.begun(self._arrival, subscription.track, group)
@@ -362,7 +376,7 @@ class _GroupReceiver:
         if isinstance(error, StreamReset):
             self._broken(canonical(error.code))
         elif isinstance(error, MoqError):
-            logger.info("group stream of %s refused: %s", self._receiver.transport.remote_id, error)
+            self._receiver.policy.refused(logger, "group stream", error)
             self._stream.stop(error.code)
             self._broken(error.code)
         elif isinstance(error, ConnectionLost):
@@ -376,6 +390,7 @@ class _GroupReceiver:
         subscription, group = self._subscription, self._group
         if subscription is None or group is None:
             return
+        self._receiver.counters.dropped_by_peer(code)
         error = MoqError(code, f"group {group.sequence} of track {subscription.track.name!r}")
         if code in _LOST:
             subscription.track.forget(group, error)

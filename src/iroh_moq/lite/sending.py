@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 
 from ..aio import TaskScope
 from ..errors import Error, ErrorCode, MoqError
+from ..metrics import Counters
 from ..model.group import GroupConsumer
 from ..transport import ConnectionLost, SendStream, TransportError
 from .messages import group_header
@@ -49,10 +50,15 @@ def _same_time_and_size(size: int) -> bytes:
 class GroupSender:
     """Writes a group to a stream of its own, and is done once all of it was acknowledged or given up."""
 
-    __slots__ = ("_done", "_encoder", "_group", "_pace", "_stamp", "_stream", "state", "task", "written")
+    __slots__ = ("_counters", "_done", "_encoder", "_group", "_pace", "_stamp", "_stream", "state", "task", "written")
 
     def __init__(
-        self, stream: SendStream, group: GroupConsumer, version: Version, done: Callable[[GroupSender], None]
+        self,
+        stream: SendStream,
+        group: GroupConsumer,
+        version: Version,
+        done: Callable[[GroupSender], None],
+        counters: Counters,
     ) -> None:
         self.state = group._state
         self.task: asyncio.Task[None] | None = None
@@ -62,6 +68,7 @@ class GroupSender:
         self._group = group
         self._encoder = FrameEncoder(group, version)
         self._done = done
+        self._counters = counters
         self._pace = float(_BURST)
         self._stamp = 0.0
 
@@ -76,6 +83,10 @@ class GroupSender:
         header = group_header(subscription, self.state.sequence)
         try:
             frames = self._group.hold_nowait(_WRITE_SIZE)
+            self._counters.groups_sent += 1
+            if frames:
+                self._counters.frames_sent += len(frames)
+                self._counters.bytes_sent += self._group.held
             # The subscriber learns of the group at once, not with its first frame.
             flushed = self._stream.write_nowait(header, *self._encoder.encode(frames or (), shared))
             if flushed:
@@ -89,7 +100,7 @@ class GroupSender:
         self.task = tasks.spawn(self._run(flushed, shared), "group")
 
     async def _run(self, flushed: bool, shared: bool) -> None:
-        stream, group, sent = self._stream, self._group, 0
+        stream, group, counters, sent = self._stream, self._group, self._counters, 0
         try:
             if not flushed:
                 await stream.flushed()
@@ -97,8 +108,10 @@ class GroupSender:
             while frames := await group.hold_frames(_WRITE_SIZE):
                 if not stream.write_nowait(*self._encoder.encode(frames, shared)):
                     await stream.flushed()
+                size = group.held
                 group.release()
-                size = sum(map(len, frames))
+                counters.frames_sent += len(frames)
+                counters.bytes_sent += size
                 sent += size
                 if size < _SMALL:
                     await self._slow_down()
@@ -126,7 +139,9 @@ class GroupSender:
 
     def _failed(self, error: Error) -> None:
         if not isinstance(error, ConnectionLost):
-            self._stream.reset(reset_code(error))
+            code = reset_code(error)
+            self._stream.reset(code)
+            self._counters.dropped_to_peer(code)
         self._group.close()
         self._done(self)
 
@@ -139,6 +154,8 @@ class GroupSender:
             self.task.cancel()
         # Not left to the task, which never runs if it is cancelled before its first step.
         self._stream.reset(code)
+        if not self.written or code != ErrorCode.CANCEL:
+            self._counters.dropped_to_peer(code)
         self._group.close()
         self._done(self)
 

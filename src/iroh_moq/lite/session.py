@@ -9,9 +9,11 @@ from random import randrange
 
 from ..aio import TaskScope
 from ..errors import SessionClosed, SessionError
+from ..model.broadcast import BroadcastConsumer
 from ..model.origin import OriginConsumer, OriginProducer
 from ..transport import Transport, TransportError
 from .messages import Setup
+from .policy import Policy
 from .priority import CONTROL_PRIORITY
 from .publisher import Publisher
 from .subscriber import Subscriber
@@ -37,20 +39,29 @@ class LiteSession:
         transport: a connection on which one of `ALPNS` was negotiated, which says what version is spoken.
         publish: what the peer may subscribe to.
         subscribe: where the peer's broadcasts appear.
+        policy: what the peer may do; everything, without one.
         origin_id: who passes on what comes from elsewhere, the same for all sessions among which it is
             passed on; broadcasts that have been here are known by it.
     """
 
     def __init__(
-        self, transport: Transport, publish: OriginConsumer, subscribe: OriginProducer, origin_id: int | None = None
+        self,
+        transport: Transport,
+        publish: OriginConsumer,
+        subscribe: OriginProducer,
+        policy: Policy | None = None,
+        origin_id: int | None = None,
     ) -> None:
         self.transport = transport
         self.version = version_of(transport.alpn)
+        self.policy = policy or Policy(str(transport.remote_id))
         self.origin_id = new_origin_id() if origin_id is None else origin_id
         name = f"session {transport.remote_id!s:.10}"
         self._tasks = TaskScope(name)
-        self._publisher = Publisher(transport, self.version, publish, self.origin_id, self._tasks)
-        self._subscriber = Subscriber(transport, self.version, subscribe._state, self.origin_id, self._tasks)
+        self._publisher = Publisher(transport, self.version, publish, self.origin_id, self._tasks, self.policy)
+        self._subscriber = Subscriber(
+            transport, self.version, subscribe._state, self.origin_id, self._tasks, self.policy
+        )
         if self.version.setup:
             # The first stream of all: a peer may wait for it.
             self._tasks.spawn(self._set_up(), "setup")
@@ -92,6 +103,10 @@ class LiteSession:
         such thing as an acceptance, and a peer that accepts asks for announcements at once.
         """
         await self._publisher.opened()
+
+    def ask(self, path: str) -> BroadcastConsumer:
+        """The peer's broadcast of that name, whether or not it has announced it."""
+        return BroadcastConsumer(self._subscriber.ask(path))
 
     def close(self, code: int, reason: str) -> None:
         """Closes the session with a code and a reason that the peer sees."""

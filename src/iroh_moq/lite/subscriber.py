@@ -15,6 +15,7 @@ from functools import partial
 
 from ..aio import TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
+from ..log import fields
 from ..model.broadcast import BroadcastState
 from ..model.cache import DEFAULT_CACHE
 from ..model.group import GroupConsumer
@@ -35,6 +36,7 @@ from .messages import (
     TrackReply,
     TrackRequest,
 )
+from .policy import Policy
 from .priority import CONTROL_PRIORITY
 from .receiving import Receiver, Receiving
 from .version import MAX_HOPS, BiType, Version, unsupported
@@ -52,15 +54,24 @@ class Subscriber:
     """Brings one peer's broadcasts into an origin."""
 
     def __init__(
-        self, transport: Transport, version: Version, origin: OriginState, origin_id: int, tasks: TaskScope
+        self,
+        transport: Transport,
+        version: Version,
+        origin: OriginState,
+        origin_id: int,
+        tasks: TaskScope,
+        policy: Policy,
     ) -> None:
         self._transport = transport
         self._version = version
         self._origin = origin
         self._origin_id = origin_id
         self._tasks = tasks
-        self._receiver = Receiver(transport, version, tasks)
+        self._policy = policy
+        self._receiver = Receiver(transport, version, tasks, policy)
         self._next_id = 0
+        self._asked: dict[str, BroadcastState] = {}
+        """The broadcasts that were asked for by name, without an announcement."""
 
     # ANNOUNCE
 
@@ -87,11 +98,12 @@ class Subscriber:
                     raise decoder.error
                 send.finish()
             except (StreamReset, StreamStopped) as error:
-                logger.info("%s stopped announcing: %s", self._transport.remote_id, error)
+                peer = self._policy.peer
+                logger.info("%s stopped announcing: %s", peer, error, extra=fields(peer=peer))
                 send.reset(ErrorCode.CANCEL)
                 recv.stop(ErrorCode.CANCEL)
             except MoqError as error:
-                logger.warning("announcements of %s refused: %s", self._transport.remote_id, error)
+                self._policy.refused(logger, "announcements", error, logging.WARNING)
                 send.reset(error.code)
                 recv.stop(error.code)
         except ConnectionLost:
@@ -123,6 +135,8 @@ class Subscriber:
             raise MoqError(ErrorCode.BOUNDS_EXCEEDED, f"over {MAX_ANNOUNCED} broadcasts announced")
         if not path:
             raise MoqError(ErrorCode.DECODE, "a broadcast without a name was announced")
+        if not self._policy.may_announce(path, logger):
+            return
         hops = len(route) if self._version.hop_ids else announce.hops
         announced[path] = self._broadcast(path, hops, route)
         self._origin.publish(path, announced[path])
@@ -150,6 +164,13 @@ class Subscriber:
 
     # SUBSCRIBE
 
+    def ask(self, path: str) -> BroadcastState:
+        """A broadcast that need not be announced: whether it is there shows when a track of it is read."""
+        broadcast = self._origin.active.get(path) or self._asked.get(path)
+        if broadcast is None:
+            broadcast = self._asked[path] = self._broadcast(path, 0, ())
+        return broadcast
+
     def _subscribe(self, path: str, broadcast: BroadcastState, track: TrackState) -> None:
         if self._transport.close_error is not None:
             track.fail(SessionClosed(self._transport.close_error), discard=False)
@@ -168,7 +189,9 @@ class Subscriber:
         self._tasks.spawn(self._run_subscription(subscription), f"subscribe {path} {track.name}")
 
     async def _run_subscription(self, subscription: Receiving) -> None:
-        track = subscription.track
+        track, counters = subscription.track, self._policy.counters
+        counters.own_subscriptions += 1
+        counters.own_subscriptions_total += 1
         try:
             send, recv = await self._transport.open_bi()
             try:
@@ -184,7 +207,7 @@ class Subscriber:
                     MoqError(canonical(error.code), f"track {track.name!r} of {subscription.path!r}"), discard=False
                 )
             except MoqError as error:
-                logger.warning("answer of %s refused: %s", self._transport.remote_id, error)
+                self._policy.refused(logger, "answer", error, logging.WARNING)
                 send.reset(error.code)
                 recv.stop(error.code)
                 track.fail(error, discard=False)
@@ -195,6 +218,7 @@ class Subscriber:
         except ConnectionLost as error:
             track.fail(SessionClosed(error.error), discard=False)
         finally:
+            counters.own_subscriptions -= 1
             subscription.broadcast.remove_track(track)
             del self._receiver.subscriptions[subscription.id]
             await subscription.aclose()
@@ -354,7 +378,7 @@ class Subscriber:
 
     def lost(self, error: SessionClosed) -> None:
         """The session has ended: so have the broadcasts, and the tracks that were being received."""
-        for broadcast in list(self._origin.active.values()):
+        for broadcast in [*self._origin.active.values(), *self._asked.values()]:
             broadcast.end(error)
         self._origin.close(error)
         for subscription in self._receiver.subscriptions.values():

@@ -504,6 +504,11 @@ class GroupConsumer:
         return self._cursor.index
 
     @property
+    def held(self) -> int:
+        """The bytes of the frames that the reader holds."""
+        return self._cursor.held
+
+    @property
     def is_read(self) -> bool:
         """Whether the group is complete and all of it was read."""
         return self._state.complete_for(self._cursor)
