@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -40,8 +40,10 @@ from .lite.policy import Policy
 from .log import fields
 from .metrics import Counters, Metrics
 from .model import BroadcastProducer
+from .reconnect import Reconnect
 from .refusals import Refusals
 from .session import IncomingSessionStream, MoqSession
+from .transport import ConnectionLost, RecvStream, SendStream
 from .transport.iroh import IrohTransport, iroh_transport
 
 __all__ = ["Actor", "Connect", "GetPublished", "Incoming", "Publish", "Unpublish", "shut_down_error"]
@@ -74,6 +76,7 @@ class Connect:
 
     remote: EndpointAddr
     access: Access
+    reconnect: Reconnect | None
     reply: asyncio.Future[MoqSession]
 
 
@@ -111,11 +114,19 @@ class GetPublished:
 
 
 @dataclass(slots=True)
+class _Arrived:
+    """A connection for a session that is away, and the stream by which the peer has taken it, if it opened one."""
+
+    transport: IrohTransport
+    first: tuple[SendStream, RecvStream] | None = None
+
+
+@dataclass(slots=True)
 class _Dialled:
     """A dial has come through or failed."""
 
     peer: str
-    result: MoqSession | Error
+    result: MoqSession | _Arrived | Error
 
 
 @dataclass(slots=True)
@@ -131,6 +142,22 @@ class _HoldOver:
 
     peer: str
     held: IrohTransport
+
+
+@dataclass(slots=True)
+class _Lost:
+    """A session that comes back has lost its connection."""
+
+    peer: str
+    session: MoqSession
+
+
+@dataclass(slots=True)
+class _Retry:
+    """It is time to dial again for a session that is away."""
+
+    peer: str
+    session: MoqSession
 
 
 @dataclass(slots=True)
@@ -157,14 +184,17 @@ class _Stop:
 
 Answer = TypeVar("Answer")
 Message = Connect | Incoming | Publish | Unpublish | GetPublished
-_Event = Message | _Dialled | _Abandoned | _HoldOver | _SessionEnded | _BroadcastEnded | _Stop
+_Event = Message | _Dialled | _Abandoned | _HoldOver | _Lost | _Retry | _SessionEnded | _BroadcastEnded | _Stop
 
 
 @dataclass(slots=True)
 class _Peer:
-    """What there is with one peer. `session` is the live one; `waiting` are those who want one.
+    """What there is with one peer. `session` is the live one, or one that is away and comes back; `waiting`
+    are those who want one.
 
     `access` is what all of those allow the peer, `held_access` what it may do on the held connection.
+    `reconnect` is how the session comes back, if it does; `remote` is where to dial for it, `delays` are the
+    pauses before its next attempts, and `retry` the one that is under way.
     """
 
     session: MoqSession | None = None
@@ -175,6 +205,25 @@ class _Peer:
     held_access: Access = EVERYTHING
     access: Access = EVERYTHING
     patience: asyncio.TimerHandle | None = None
+    remote: EndpointAddr | None = None
+    reconnect: Reconnect | None = None
+    delays: Iterator[float] = field(default_factory=lambda: iter(()))
+    retry: asyncio.TimerHandle | None = None
+
+    @property
+    def away(self) -> bool:
+        """Whether there is a session whose connection is lost."""
+        return self.session is not None and self.session._is_away
+
+    @property
+    def live(self) -> bool:
+        """Whether there is a session with a connection."""
+        return self.session is not None and not self.session.is_closed and not self.session._is_away
+
+    def stop_retrying(self) -> None:
+        if self.retry is not None:
+            self.retry.cancel()
+            self.retry = None
 
     @property
     def unused(self) -> bool:
@@ -247,8 +296,8 @@ class Actor:
 
     def _handle(self, event: _Event) -> None:
         match event:
-            case Connect(remote, access, reply):
-                self._connect(remote, access, reply)
+            case Connect(remote, access, reconnect, reply):
+                self._connect(remote, access, reconnect, reply)
             case Incoming(connection, access):
                 self._incoming(iroh_transport(connection), access)
             case Publish(name, producer, audience, reply):
@@ -265,6 +314,10 @@ class Actor:
                 self._abandoned(peer)
             case _HoldOver(peer, held):
                 self._hold_over(peer, held)
+            case _Lost(peer, session):
+                self._lost(peer, session)
+            case _Retry(peer, session):
+                self._retry_now(peer, session)
             case _SessionEnded(peer, session, error):
                 self._session_ended(peer, session, error)
             case _BroadcastEnded(name, producer):
@@ -322,65 +375,181 @@ class Actor:
     def _sessions(self) -> Iterable[MoqSession]:
         return [peer.session for peer in self._peers.values() if peer.session is not None]
 
-    def _connect(self, remote: EndpointAddr, access: Access, reply: asyncio.Future[MoqSession]) -> None:
+    def _connect(
+        self, remote: EndpointAddr, access: Access, reconnect: Reconnect | None, reply: asyncio.Future[MoqSession]
+    ) -> None:
         name = str(remote.id())
         peer = self._peers.setdefault(name, _Peer())
-        if peer.session is not None and not peer.session.is_closed:
+        if reconnect is not None:
+            peer.remote, peer.reconnect = remote, reconnect
+            if peer.session is not None:
+                peer.session._come_back()
+        if peer.live:
+            assert peer.session is not None
             _answer(reply, peer.session)
             return
         peer.access &= access
         peer.waiting.append(reply)
         reply.add_done_callback(lambda reply: self._post(_Abandoned(name)) if reply.cancelled() else None)
         if peer.dialling is None and peer.patience is None:
-            peer.dialling = self._tasks.spawn(self._dial(name, peer, remote), "dial")
+            # For a session that is away as well: somebody wants it now.
+            peer.stop_retrying()
+            self._begin_dial(name, peer, remote)
+
+    def _begin_dial(self, name: str, peer: _Peer, remote: EndpointAddr) -> None:
+        peer.dialling = self._tasks.spawn(self._dial(name, peer, remote), "dial")
 
     async def _dial(self, name: str, peer: _Peer, remote: EndpointAddr) -> None:
         """Dials, and waits until the peer has taken the connection."""
-        session: MoqSession | None = None
         started = time.monotonic()
         try:
-            connection = await self._dialer.dial(remote)
-            session = self._session(iroh_transport(connection), peer.access)
-            try:
-                async with asyncio.timeout(_CONFIRM):
-                    await session._confirmed()
-            except TimeoutError:
-                logger.debug("%s has opened no stream; it is taken to have accepted", name, extra=fields(peer=name))
-            if session.is_closed:
-                error = await session.closed()
-                raise ServerError(f"peer {name[:10]} refused: {error}", error.code, error.reason)
-        except asyncio.CancelledError:
-            if session is not None:
-                session.close(0, _DUPLICATE)
-                await session.closed()
-            raise
+            transport = iroh_transport(await self._dialer.dial(remote))
+            result = await (self._until_taken(name, transport) if peer.away else self._confirmed(name, peer, transport))
         except Error as error:
             self._post(_Dialled(name, error))
-        else:
-            if self._closed:
-                session.close(0, _SHUTDOWN)
-                await session.closed()
-            self.counters.connect_time.add(time.monotonic() - started)
-            self._post(_Dialled(name, session))
+            return
+        if self._closed:
+            await self._abandon(result, _SHUTDOWN)
+        self.counters.connect_time.add(time.monotonic() - started)
+        self._post(_Dialled(name, result))
 
-    def _dialled(self, name: str, result: MoqSession | Error) -> None:
+    async def _confirmed(self, name: str, peer: _Peer, transport: IrohTransport) -> MoqSession:
+        """A new session on a connection, once the peer has taken that."""
+        session = self._session(transport, peer.access)
+        try:
+            async with asyncio.timeout(_CONFIRM):
+                await session._confirmed()
+        except TimeoutError:
+            self._untold(name)
+        except asyncio.CancelledError:
+            await self._abandon(session, _DUPLICATE)
+            raise
+        if session.is_closed:
+            raise _refused(name, await session.closed())
+        return session
+
+    async def _until_taken(self, name: str, transport: IrohTransport) -> _Arrived:
+        """A connection for the session that is away, once the peer has taken it."""
+        arrived = _Arrived(transport)
+        try:
+            async with asyncio.timeout(_CONFIRM):
+                arrived.first = await transport.accept_bi()
+        except TimeoutError:
+            self._untold(name)
+        except asyncio.CancelledError:
+            await self._abandon(arrived, _DUPLICATE)
+            raise
+        except ConnectionLost as error:
+            await transport.aclose()
+            raise _refused(name, error.error) from error
+        return arrived
+
+    @staticmethod
+    def _untold(name: str) -> None:
+        logger.debug("%s has opened no stream; it is taken to have accepted", name, extra=fields(peer=name))
+
+    @staticmethod
+    async def _abandon(dialled: MoqSession | _Arrived, reason: str) -> None:
+        """Closes what a dial has brought, to the end."""
+        if isinstance(dialled, _Arrived):
+            await _close_transport(dialled.transport, reason)
+        else:
+            dialled.close(0, reason)
+            await dialled.closed()
+
+    def _dialled(self, name: str, result: MoqSession | _Arrived | Error) -> None:
         peer = self._peers.setdefault(name, _Peer())
         peer.dialling = None
-        if isinstance(result, MoqSession):
-            if peer.session is not None and not peer.session.is_closed:
+        if not isinstance(result, Error):
+            if peer.live:
                 self._discard(result)
                 return
             self._release(peer)
-            self._take(name, peer, result, we_dialled=True)
+            if isinstance(result, MoqSession):
+                self._take(name, peer, result, we_dialled=True)
+            elif peer.away:
+                self._take_back(name, peer, result, we_dialled=True)
+            else:
+                # The session it was made for was closed meanwhile.
+                self._discard(result)
         elif peer.held is not None:
-            held, peer.held = peer.held, None
-            self._take(name, peer, self._session(held, peer.held_access & peer.access), we_dialled=False)
+            self._take_held(name, peer)
+        elif peer.away:
+            self._missed(name, peer, result)
         elif isinstance(result, ServerError) and result.code == 0 and result.reason == _DUPLICATE:
             # The peer prefers its own dial, which must be on its way.
             error = ConnectError(f"peer {name[:10]} turned the connection down in favour of one that never came")
             peer.patience = asyncio.get_running_loop().call_later(_PATIENCE, self._give_up, name, error)
         else:
             self._give_up(name, result)
+
+    # Sessions that come back
+
+    def _lost(self, name: str, session: MoqSession) -> None:
+        peer = self._peers.get(name)
+        if peer is None or peer.session is not session or not peer.away:
+            return
+        error = session._kept.loss
+        logger.info("session with %s is away: %s", name, error, extra=fields(peer=name))
+        assert peer.reconnect is not None
+        peer.delays = peer.reconnect.delays()
+        if peer.held is not None and peer.dialling is None:
+            self._take_held(name, peer)
+        elif peer.dialling is None:
+            self._schedule(name, peer, ConnectError(f"peer {name[:10]} was lost: {error}"))
+
+    def _missed(self, name: str, peer: _Peer, error: Error) -> None:
+        """An attempt to bring a session back has failed."""
+        logger.info("%s cannot be reached again yet: %s", name, error, extra=fields(peer=name))
+        if isinstance(error, ServerError) and error.code:
+            # The peer is there, and wants no session.
+            self._stay_away(name, peer, SessionError(error.code, error.reason), error)
+        else:
+            self._schedule(name, peer, error)
+
+    def _schedule(self, name: str, peer: _Peer, error: Error) -> None:
+        """Plans the next attempt, if there is to be one."""
+        delay = next(peer.delays, None)
+        if delay is None:
+            self._stay_away(name, peer, SessionError(None, f"it did not come back: {error}"), error)
+        else:
+            session = peer.session
+            assert session is not None
+            peer.retry = asyncio.get_running_loop().call_later(delay, self._post, _Retry(name, session))
+
+    def _retry_now(self, name: str, session: MoqSession) -> None:
+        peer = self._peers.get(name)
+        if peer is None or peer.session is not session or not peer.away or peer.dialling is not None:
+            return
+        peer.retry = None
+        assert peer.remote is not None
+        self._begin_dial(name, peer, peer.remote)
+
+    def _stay_away(self, name: str, peer: _Peer, reason: SessionError, error: Error) -> None:
+        """Ends a session that cannot be brought back, with those who wait for it."""
+        assert peer.session is not None
+        peer.session._finish(reason)
+        self._give_up(name, error)
+
+    def _take_back(self, name: str, peer: _Peer, arrived: _Arrived, *, we_dialled: bool) -> None:
+        """Gives a session that was away, or is about to be, its next connection."""
+        session = peer.session
+        assert session is not None
+        peer.stop_retrying()
+        peer.we_dialled = we_dialled
+        session._attach(arrived.transport, arrived.first)
+        self.counters.reconnects += 1
+        logger.info("session with %s is back", name, extra=fields(peer=name))
+        self._answer_waiting(peer, session)
+
+    def _answer_waiting(self, peer: _Peer, session: MoqSession) -> None:
+        if peer.patience is not None:
+            peer.patience.cancel()
+            peer.patience = None
+        peer.access = EVERYTHING
+        waiting, peer.waiting = peer.waiting, []
+        for reply in waiting:
+            _answer(reply, session)
 
     def _give_up(self, name: str, error: Error) -> None:
         peer = self._peers.get(name)
@@ -398,7 +567,7 @@ class Actor:
         peer = self._peers.get(name)
         if peer is not None:
             peer.waiting = [reply for reply in peer.waiting if not reply.done()]
-            if not peer.waiting and peer.dialling is not None:
+            if not peer.waiting and peer.dialling is not None and not peer.away:
                 peer.dialling.cancel()
                 peer.dialling = None
             self._tidy(name)
@@ -406,17 +575,30 @@ class Actor:
     def _incoming(self, transport: IrohTransport, access: Access) -> None:
         name = str(transport.remote_id)
         peer = self._peers.setdefault(name, _Peer())
-        live = peer.session is not None and not peer.session.is_closed
         if peer.dialling is not None and self._own_id < name:
             self._hold(name, peer, transport, access)
-        elif live and peer.we_dialled:
+        elif peer.live and peer.we_dialled:
             self._hold(name, peer, transport, access)
             asyncio.get_running_loop().call_later(_HOLD, self._post, _HoldOver(name, transport))
         else:
             if peer.dialling is not None:
                 peer.dialling.cancel()
                 peer.dialling = None
+            self._welcome(name, peer, transport, access)
+
+    def _welcome(self, name: str, peer: _Peer, transport: IrohTransport, access: Access) -> None:
+        """Takes a connection that the peer has dialled."""
+        session = peer.session
+        if session is not None and not session.is_closed and session._kept.enabled:
+            session._lite.policy.access &= access
+            self._take_back(name, peer, _Arrived(transport), we_dialled=False)
+        else:
             self._take(name, peer, self._session(transport, access & peer.access), we_dialled=False)
+
+    def _take_held(self, name: str, peer: _Peer) -> None:
+        held, peer.held = peer.held, None
+        assert held is not None
+        self._welcome(name, peer, held, peer.held_access)
 
     def _hold(self, name: str, peer: _Peer, transport: IrohTransport, access: Access) -> None:
         self._release(peer)
@@ -433,11 +615,11 @@ class Actor:
         peer = self._peers.get(name)
         if peer is None or peer.held is not held:
             return
-        peer.held = None
         if held.close_error is not None:
+            peer.held = None
             self._tasks.spawn(_close_transport(held, _DUPLICATE), "duplicate")
         else:
-            self._take(name, peer, self._session(held, peer.held_access & peer.access), we_dialled=False)
+            self._take_held(name, peer)
 
     def _session(self, transport: IrohTransport, access: Access) -> MoqSession:
         policy = Policy(str(transport.remote_id), access, self._offers, self.counters, self.refusals)
@@ -447,31 +629,28 @@ class Actor:
         """Makes a session the one with its peer."""
         if peer.session is not None:
             peer.session.close(0, _REPLACED)
-        if peer.patience is not None:
-            peer.patience.cancel()
-            peer.patience = None
+        peer.stop_retrying()
         peer.session, peer.we_dialled = session, we_dialled
-        peer.access = EVERYTHING
+        if peer.reconnect is not None:
+            session._come_back()
         self.counters.session_opened(incoming=not we_dialled)
         logger.info("session with %s, dialled by %s", name, "us" if we_dialled else "the peer", extra=fields(peer=name))
         for broadcast, producer in self._published.items():
             self._offer(session, broadcast, producer)
-        waiting, peer.waiting = peer.waiting, []
-        for reply in waiting:
-            _answer(reply, session)
+        self._answer_waiting(peer, session)
         self._tasks.spawn(self._watch(name, session), "watch")
         if not we_dialled:
             for stream in self._streams:
                 stream._push(session)
 
-    def _discard(self, session: MoqSession) -> None:
-        session.close(0, _DUPLICATE)
-        self._tasks.spawn(_see_out(session), "duplicate")
+    def _discard(self, dialled: MoqSession | _Arrived) -> None:
+        self._tasks.spawn(self._abandon(dialled, _DUPLICATE), "duplicate")
 
     async def _watch(self, name: str, session: MoqSession) -> None:
-        error = await session.closed()
-        self.counters.session_closed(error.code)
-        self._post(_SessionEnded(name, session, error))
+        while not await session._ended_or_away():
+            self._post(_Lost(name, session))
+            await session._attached()
+        self._post(_SessionEnded(name, session, await session.closed()))
 
     def _session_ended(self, name: str, session: MoqSession, error: SessionError) -> None:
         logger.info("session with %s: %s", name, error, extra=fields(peer=name))
@@ -479,9 +658,15 @@ class Actor:
         if peer is None or peer.session is not session:
             return
         peer.session = None
+        peer.stop_retrying()
+        if peer.dialling is not None and not peer.waiting:
+            # It was to bring back what is not wanted back.
+            peer.dialling.cancel()
+            peer.dialling = None
+        if peer.dialling is None and not peer.waiting:
+            peer.reconnect = peer.remote = None
         if peer.held is not None and peer.dialling is None:
-            held, peer.held = peer.held, None
-            self._take(name, peer, self._session(held, peer.held_access & peer.access), we_dialled=False)
+            self._take_held(name, peer)
         self._tidy(name)
 
     def _tidy(self, name: str) -> None:
@@ -498,8 +683,8 @@ class Actor:
                     _refuse(event.reply)
                 case Incoming(connection=connection):
                     connection.close(0, _SHUTDOWN.encode())
-                case _Dialled(result=MoqSession() as session):
-                    self._discard(session)
+                case _Dialled(result=MoqSession() | _Arrived() as dialled):
+                    self._discard(dialled)
         for name in list(self._published):
             self._forget(name)
         for stream in self._streams:
@@ -508,6 +693,7 @@ class Actor:
         for peer in self._peers.values():
             if peer.patience is not None:
                 peer.patience.cancel()
+            peer.stop_retrying()
             for reply in peer.waiting:
                 _refuse(reply)
             if peer.held is not None:
@@ -524,8 +710,8 @@ class Actor:
         self.refusals.close()
 
 
-async def _see_out(session: MoqSession) -> None:
-    await session.closed()
+def _refused(name: str, error: SessionError) -> ServerError:
+    return ServerError(f"peer {name[:10]} refused: {error}", error.code, error.reason)
 
 
 async def _close_transport(transport: IrohTransport, reason: str) -> None:

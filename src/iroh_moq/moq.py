@@ -22,6 +22,7 @@ from .lite import ALPNS
 from .metrics import Metrics
 from .model import BroadcastProducer, normalize_path
 from .peers import parse_peers
+from .reconnect import Reconnect, check_reconnect
 from .router import Router
 from .session import IncomingSessionStream, MoqSession
 
@@ -185,7 +186,9 @@ class Moq:
         self._actor.send(GetPublished(reply))
         return await reply
 
-    async def connect(self, remote: EndpointLike, *, access: Access | None = None) -> MoqSession:
+    async def connect(
+        self, remote: EndpointLike, *, access: Access | None = None, reconnect: bool | Reconnect | None = None
+    ) -> MoqSession:
         """The session with a peer: the one there is, or a new one.
 
         Calls at the same time share one attempt, and its error. Returns once the peer has taken the
@@ -195,6 +198,10 @@ class Moq:
             remote: the peer's EndpointAddr, EndpointId, ticket, or id as text.
             access: what the peer may do in the session; everything, without it. Where the peer has
                 dialled at the same time, what ``authorize`` allows it is a limit as well.
+            reconnect: True or a `Reconnect` for a session that comes back when its connection is lost (or
+                closed by the peer with code 0, as by one that is restarted). What is published in it is
+                announced again, and what is read goes on with the next group: the readers notice nothing
+                but the time it takes. See `MoqSession.status`. The first connection is made as without it.
 
         Raises:
             InvalidType, InvalidArgument: ``remote`` is none of these, or this endpoint itself; or
@@ -208,7 +215,7 @@ class Moq:
             raise InvalidArgument("remote is this endpoint itself")
         reply: asyncio.Future[MoqSession] = asyncio.get_running_loop().create_future()
         allowed = check_access(access)
-        self._actor.send(Connect(address, allowed, reply))
+        self._actor.send(Connect(address, allowed, check_reconnect(reconnect), reply))
         session = await reply
         if not session.access.within(allowed):
             raise InvalidArgument("access is less than the live session with this peer allows it; close that first")

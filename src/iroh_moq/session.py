@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from iroh import Connection, Endpoint
 
 from .access import Access
 from .address import EndpointLike, check_alpns, dial_first, parse_remote
-from .aio import Signal
+from .aio import Signal, reap
 from .errors import ErrorCode, InvalidArgument, InvalidType, MoqError, SessionClosed, SessionError
 from .lite import ALPNS, LiteSession
+from .lite.keeping import Kept
 from .lite.policy import Policy
 from .log import fields
 from .model import BroadcastConsumer, OriginConsumer, OriginProducer, normalize_path
-from .transport import Transport, TransportStats
+from .transport import RecvStream, SendStream, Transport, TransportStats
 from .transport.iroh import iroh_transport
 
-__all__ = ["REJECTED", "IncomingSession", "IncomingSessionStream", "MoqSession"]
+__all__ = ["REJECTED", "IncomingSession", "IncomingSessionStream", "MoqSession", "Status"]
 
 logger = logging.getLogger("iroh_moq.session")
 
@@ -29,6 +31,8 @@ REJECTED = 1
 """The code that a rejected session is closed with."""
 
 _INCOMING_CAPACITY = 64
+
+Status = Literal["connecting", "connected", "reconnecting", "closed"]
 
 
 class MoqSession:
@@ -42,7 +46,10 @@ class MoqSession:
         self._publish = OriginProducer()
         self._subscribe = OriginProducer()
         self._announced = self._subscribe.consume()
-        self._lite = LiteSession(transport, self._publish.consume(), self._subscribe, policy, origin_id)
+        self._kept = Kept()
+        self._changed = Signal()
+        self._end: SessionError | None = None
+        self._lite = LiteSession(transport, self._publish.consume(), self._subscribe, policy, origin_id, self._kept)
 
     @classmethod
     async def connect(
@@ -96,7 +103,7 @@ class MoqSession:
             SessionClosed: the session has ended.
         """
         name = normalize_path(name)
-        if (error := self._lite.transport.close_error) is not None:
+        if (error := self._error) is not None:
             raise SessionClosed(error)
         if not announced:
             if not self.access.may_publish(name):
@@ -161,16 +168,71 @@ class MoqSession:
         if not 0 <= code < 1 << 32:
             raise InvalidArgument(f"code must be between 0 and 2**32 - 1, not {code}")
         text = reason if isinstance(reason, str) else bytes(reason).decode(errors="replace")
+        self._kept.enabled = False
+        if self._end is None and self._kept.loss is not None and self._lite.transport.close_error is not None:
+            # There is no connection to close, and there will be none.
+            self._finish(SessionError(code, text, local=True))
         self._lite.close(code, text)
 
     @property
     def is_closed(self) -> bool:
-        """Whether the session has ended."""
-        return self._lite.transport.close_error is not None
+        """Whether the session has ended. One that comes back has not while it is away."""
+        return self._error is not None
 
     async def closed(self) -> SessionError:
-        """Waits until either side has closed the session or it was lost, and says why."""
-        return await self._lite.closed()
+        """Waits until either side has closed the session or it was lost, and says why.
+
+        One that comes back (`Moq.connect` with ``reconnect``) is closed once nothing brings it back.
+        """
+        while self._end is None:
+            lite = self._lite
+            error = await lite.closed()
+            if self._lite is lite and self._end is None:
+                if not self._kept.keeps(error):
+                    return error
+                await self._changed.wait()
+        await self._lite.closed()
+        return self._end
+
+    def status(self) -> Status:
+        """Where the session is.
+
+        ``"connecting"``: the peer has yet to take the connection. ``"connected"``: it has.
+        ``"reconnecting"``: the connection was lost, and another is being made. ``"closed"``: for good.
+        """
+        if self._error is not None:
+            return "closed"
+        if self._lite.transport.close_error is not None:
+            return "reconnecting"
+        return "connected" if self._lite.is_confirmed else "connecting"
+
+    async def status_changes(self) -> AsyncGenerator[Status, None]:
+        """Where the session is now, and then each time that changes, up to ``"closed"``.
+
+        One who looks rarely misses what lay between.
+        """
+        last: Status | None = None
+        while last != "closed":
+            status = self.status()
+            if status != last:
+                last = status
+                yield status
+            elif status == "connecting":
+                await self._lite.confirmed()
+            else:
+                await self._status_changed()
+
+    async def _status_changed(self) -> None:
+        """Waits until the connection has ended, or another has taken its place."""
+        changed = self._changed.future()
+        closing = asyncio.ensure_future(self._lite.transport.closed())
+        # A connection that has ended stays so, and only the next one changes anything.
+        waiting = (changed,) if self._lite.transport.close_error is not None else (changed, closing)
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._changed.forget(changed)
+            await reap(closing)
 
     def origin_producer(self) -> OriginProducer:
         """What is offered to this peer."""
@@ -183,6 +245,59 @@ class MoqSession:
     async def _confirmed(self) -> None:
         await self._lite.confirmed()
 
+    # Coming back, which is the actor's doing
+
+    @property
+    def _error(self) -> SessionError | None:
+        """Why the session has ended, or None if it has not."""
+        if self._end is not None:
+            return self._end
+        error = self._lite.transport.close_error
+        return None if error is None or self._kept.keeps(error) else error
+
+    @property
+    def _is_away(self) -> bool:
+        """Whether the connection is lost, and another will follow."""
+        return self._end is None and self._lite.transport.close_error is not None and not self.is_closed
+
+    async def _ended_or_away(self) -> bool:
+        """Waits for the end of the connection; whether that is the session's as well."""
+        lite = self._lite
+        await lite.closed()
+        return self.is_closed
+
+    async def _attached(self) -> None:
+        """While away: waits for another connection, or the session's end."""
+        while self._is_away:
+            await self._changed.wait()
+
+    def _come_back(self) -> None:
+        """From now on, a loss does not end the session."""
+        if not self.is_closed:
+            self._kept.enabled = True
+
+    def _attach(self, transport: Transport, first: tuple[SendStream, RecvStream] | None = None) -> None:
+        """Goes on with another connection."""
+        before = self._lite
+        before.replaced(0, "replaced")
+        self._lite = LiteSession(
+            transport,
+            self._publish.consume(),
+            self._subscribe,
+            before.policy,
+            before.origin_id,
+            self._kept,
+            first,
+        )
+        self._changed.notify()
+
+    def _finish(self, error: SessionError) -> None:
+        """Nothing brings the session back."""
+        if self._end is None:
+            self._end = error
+            self._kept.end(self._subscribe._state, SessionClosed(error))
+            self._changed.notify()
+
     async def __aenter__(self) -> MoqSession:
         return self
 
@@ -193,7 +308,7 @@ class MoqSession:
         await self.closed()
 
     def __repr__(self) -> str:
-        return f"<MoqSession with {self.remote_id()}>"
+        return f"<MoqSession with {self.remote_id()}, {self.status()}>"
 
 
 def _as_transport(transport: Transport | Connection) -> Transport:

@@ -88,7 +88,9 @@ class Publisher:
         origin_id: int,
         tasks: TaskScope,
         policy: Policy,
+        first: tuple[SendStream, RecvStream] | None = None,
     ) -> None:
+        self._first = first
         self._transport = transport
         self._version = version
         self._origin = origin
@@ -98,12 +100,20 @@ class Publisher:
         self._opened = asyncio.Event()
         self._subscriptions: set[int] = set()
 
+    @property
+    def is_opened(self) -> bool:
+        """Whether the subscriber has opened a stream, or the connection has ended."""
+        return self._opened.is_set()
+
     async def opened(self) -> None:
         """Waits for the subscriber's first stream, or the end of the connection."""
         await self._opened.wait()
 
     async def run(self) -> None:
         """Accepts the subscriber's streams until the connection ends."""
+        if self._first is not None:
+            self._opened.set()
+            self._tasks.spawn(self._serve(*self._first), "stream")
         while True:
             try:
                 send, recv = await self._transport.accept_bi()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from ..aio import Signal, TaskScope
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
@@ -29,6 +31,7 @@ from ..transport import (
     TransportError,
 )
 from .decoders import group_decoder
+from .keeping import Kept, Progress
 from .messages import Datagram, Setup
 from .policy import Policy
 from .version import Version
@@ -70,12 +73,15 @@ _LOST = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
 class Receiver:
     """Accepts the publisher's streams, and knows which subscription each is for."""
 
-    def __init__(self, transport: Transport, version: Version, tasks: TaskScope, policy: Policy) -> None:
+    def __init__(self, transport: Transport, version: Version, tasks: TaskScope, policy: Policy, kept: Kept) -> None:
         self.transport = transport
         self.version = version
         self.policy = policy
         self.counters = policy.counters
         self.tasks = tasks
+        self.kept = kept
+        self.cut_off = False
+        """Whether the connection was lost under a stream that had not yet said what it is."""
         self.setup: Setup | None = None
         """What the peer has said that it can do."""
         self.subscriptions: dict[int, Receiving] = {}
@@ -117,6 +123,8 @@ class Receiver:
     def _datagram(self, subscribe: int, sequence: int, time: int, payload: bytes) -> None:
         subscription = self.subscriptions.get(subscribe)
         if subscription is not None and not subscription.track.closed and sequence <= MAX_GROUP and time <= MAX_TIME:
+            if subscription.progress is not None:
+                sequence += subscription.progress.offset
             subscription.track.add_datagram(sequence, time, payload)
 
     def set_up(self, setup: Setup) -> None:
@@ -138,10 +146,43 @@ class Receiver:
 class Receiving:
     """One subscription of ours, and those of its groups that are under way."""
 
-    __slots__ = ("_held_after", "_idle", "_transport", "began", "broadcast", "id", "path", "reliable", "tasks", "track")
+    __slots__ = (
+        "_held_after",
+        "_idle",
+        "_transport",
+        "began",
+        "broadcast",
+        "cut_off",
+        "glance",
+        "id",
+        "parked",
+        "path",
+        "progress",
+        "reliable",
+        "tasks",
+        "track",
+    )
 
-    def __init__(self, id: int, path: str, broadcast: BroadcastState, track: TrackState, transport: Transport) -> None:
+    def __init__(
+        self,
+        id: int,
+        path: str,
+        broadcast: BroadcastState,
+        track: TrackState,
+        transport: Transport,
+        progress: Progress | None = None,
+        *,
+        glance: bool = False,
+    ) -> None:
         self.id = id
+        self.progress = progress
+        """How far the track has come, where a loss is to be survived."""
+        self.glance = glance
+        """Whether it is there only to learn the latest group, and goes with the connection."""
+        self.parked = False
+        """Whether the track waits for the next connection."""
+        self.cut_off = False
+        """Whether the connection was lost under one of its groups."""
         self.path = path
         self.broadcast = broadcast
         self.track = track
@@ -201,6 +242,22 @@ class Receiving:
             for signal, change in zip(signals, changes, strict=True):
                 signal.forget(change)
 
+    # A track that has survived a loss
+
+    def settle(self, group: GroupState) -> None:
+        """No older group can be on its way any more."""
+        self.track.settle(group)
+
+    def in_numbers_of_peer(self, wishes: Subscription) -> Subscription:
+        """The wishes as the peer counts, and without what has come before a loss."""
+        progress = self.progress
+        if progress is None or progress.first is None:
+            return wishes
+        start, end = max(wishes.start_group or 0, progress.first) - progress.offset, wishes.end_group
+        return replace(
+            wishes, start_group=max(start, 0), end_group=None if end is None else max(end - progress.offset, 0)
+        )
+
     # The groups under way
 
     def add(self, task: asyncio.Task[None]) -> None:
@@ -229,7 +286,17 @@ class Receiving:
 class _GroupReceiver:
     """The stream of one group."""
 
-    __slots__ = ("_arrival", "_charged", "_decoder", "_group", "_receiver", "_stream", "_subscription", "_task")
+    __slots__ = (
+        "_arrival",
+        "_charged",
+        "_decoder",
+        "_group",
+        "_receiver",
+        "_skip",
+        "_stream",
+        "_subscription",
+        "_task",
+    )
 
     def __init__(self, receiver: Receiver, stream: RecvStream) -> None:
         self._receiver = receiver
@@ -239,6 +306,8 @@ class _GroupReceiver:
         self._subscription: Receiving | None = None
         self._group: GroupState | None = None
         self._charged = 0
+        self._skip = 0
+        """How many of the frames to come we have."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -288,7 +357,10 @@ class _GroupReceiver:
             # Not left to the task, which never runs if it is cancelled before its first step.
             self._stream.stop(ErrorCode.CANCEL)
             if self._group is not None:
-                self._group.fail(MoqError(ErrorCode.CANCEL, f"group {self._group.sequence}"), discard=False)
+                if self._subscription is not None and self._subscription.parked:
+                    self._group.charge(-self._charged)
+                else:
+                    self._group.fail(MoqError(ErrorCode.CANCEL, f"group {self._group.sequence}"), discard=False)
         self._close()
 
     def _must_wait(self) -> bool:
@@ -337,8 +409,16 @@ class _GroupReceiver:
             group.charge(decoder.buffered - self._charged)
             self._charged = decoder.buffered
         if frames and not group.closed:
+            times = decoder.times
+            progress = None if self._subscription is None else self._subscription.progress
+            if progress is not None and not group.trimmed + len(group.frames):
+                progress.begins_with(group.sequence, frames[0])
+            if self._skip:
+                skipped = min(self._skip, len(frames))
+                self._skip -= skipped
+                frames, times = frames[skipped:], None if times is None else times[skipped:]
             before, counters = group.size, self._receiver.counters
-            group.extend(frames, decoder.times)
+            group.extend(frames, times)
             counters.frames_received += len(frames)
             counters.bytes_received += group.size - before
         if group.closed:
@@ -354,12 +434,20 @@ class _GroupReceiver:
         subscription = self._receiver.subscriptions.get(subscribe)
         if subscription is None or subscription.track.closed:
             return None
+        progress = subscription.progress
+        if progress is not None:
+            sequence += progress.offset
         if sequence > MAX_GROUP:
             # No subscription could name it, nor the one after it.
             raise MoqError(ErrorCode.BOUNDS_EXCEEDED, f"group {sequence}")
-        group = self._group = subscription.track.create_group(sequence)
-        if self._receiver.version.timestamps:
-            group.time = 0
+        group = None if progress is None else self._again(sequence, subscription, progress)
+        if group is None:
+            if progress is not None and progress.has_had(sequence):
+                return None
+            group = subscription.track.create_group(sequence)
+            if self._receiver.version.timestamps:
+                group.time = 0
+        self._group = group
         self._subscription = subscription
         counters = self._receiver.counters
         counters.groups_received += 1
@@ -368,7 +456,22 @@ class _GroupReceiver:
             subscription.began = None
         if self._task is not None:
             subscription.add(self._task)
-        self._receiver.arrivals.begun(self._arrival, subscription.track, group)
+        if self._receiver.arrivals.begun(self._arrival):
+            group.early = True
+            self._receiver.arrivals.call_when_settled(self._arrival, partial(subscription.settle, group))
+        return group
+
+    def _again(self, sequence: int, subscription: Receiving, progress: Progress) -> GroupState | None:
+        """Takes note of a group where a loss is to be survived; the group it goes on with, if that cut it off."""
+        reached = partial(progress.reached, sequence, subscription.track)
+        progress.begun(sequence)
+        group = progress.take_open(sequence)
+        if group is not None:
+            self._skip = group.trimmed + len(group.frames)
+        if self._receiver.arrivals.is_early(self._arrival):
+            self._receiver.arrivals.call_when_settled(self._arrival, reached)
+        else:
+            reached()
         return group
 
     def _failed(self, error: Error) -> None:
@@ -380,8 +483,16 @@ class _GroupReceiver:
             self._stream.stop(error.code)
             self._broken(error.code)
         elif isinstance(error, ConnectionLost):
+            if self._subscription is None:
+                self._receiver.cut_off = True
+            else:
+                self._subscription.cut_off = True
             if group is not None:
-                group.fail(SessionClosed(error.error), discard=False)
+                if self._receiver.kept.keeps(error.error):
+                    # To be gone on with.
+                    group.charge(-self._charged)
+                else:
+                    group.fail(SessionClosed(error.error), discard=False)
         else:
             raise error
 
@@ -415,7 +526,7 @@ class _Arrivals:
     def __init__(self) -> None:
         self._count = 0
         self._nameless: dict[int, None] = {}
-        self._early: dict[int, tuple[TrackState, GroupState]] = {}
+        self._early: dict[int, list[Callable[[], None]]] = {}
         self._changed = Signal()
 
     def count(self) -> int:
@@ -427,11 +538,17 @@ class _Arrivals:
         """A stream has not said what it is."""
         self._nameless[arrival] = None
 
-    def begun(self, arrival: int, track: TrackState, group: GroupState) -> None:
+    def begun(self, arrival: int) -> bool:
+        """A stream has said what it is; whether it is early."""
         self.remove(arrival)
-        if self._nameless and next(iter(self._nameless)) < arrival:
-            group.early = True
-            self._early[arrival] = track, group
+        return self.is_early(arrival)
+
+    def is_early(self, arrival: int) -> bool:
+        return bool(self._nameless) and next(iter(self._nameless)) < arrival
+
+    def call_when_settled(self, arrival: int, call: Callable[[], None]) -> None:
+        """Calls something as soon as a stream is early no more."""
+        self._early.setdefault(arrival, []).append(call)
 
     def remove(self, arrival: int) -> None:
         if arrival not in self._nameless:
@@ -440,8 +557,8 @@ class _Arrivals:
         first = next(iter(self._nameless), self._count + 1)
         if self._early:
             for settled in [early for early in self._early if early < first]:
-                track, group = self._early.pop(settled)
-                track.settle(group)
+                for call in self._early.pop(settled):
+                    call()
         self._changed.notify()
 
     async def settled(self) -> None:

@@ -11,7 +11,8 @@ from ..aio import TaskScope
 from ..errors import SessionClosed, SessionError
 from ..model.broadcast import BroadcastConsumer
 from ..model.origin import OriginConsumer, OriginProducer
-from ..transport import Transport, TransportError
+from ..transport import RecvStream, SendStream, Transport, TransportError
+from .keeping import Kept
 from .messages import Setup
 from .policy import Policy
 from .priority import CONTROL_PRIORITY
@@ -42,6 +43,8 @@ class LiteSession:
         policy: what the peer may do; everything, without one.
         origin_id: who passes on what comes from elsewhere, the same for all sessions among which it is
             passed on; broadcasts that have been here are known by it.
+        kept: what outlives the connection, where another may follow.
+        first: a bidirectional stream of the peer's that was accepted before.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class LiteSession:
         subscribe: OriginProducer,
         policy: Policy | None = None,
         origin_id: int | None = None,
+        kept: Kept | None = None,
+        first: tuple[SendStream, RecvStream] | None = None,
     ) -> None:
         self.transport = transport
         self.version = version_of(transport.alpn)
@@ -58,9 +63,9 @@ class LiteSession:
         self.origin_id = new_origin_id() if origin_id is None else origin_id
         name = f"session {transport.remote_id!s:.10}"
         self._tasks = TaskScope(name)
-        self._publisher = Publisher(transport, self.version, publish, self.origin_id, self._tasks, self.policy)
+        self._publisher = Publisher(transport, self.version, publish, self.origin_id, self._tasks, self.policy, first)
         self._subscriber = Subscriber(
-            transport, self.version, subscribe._state, self.origin_id, self._tasks, self.policy
+            transport, self.version, subscribe._state, self.origin_id, self._tasks, self.policy, kept or Kept()
         )
         if self.version.setup:
             # The first stream of all: a peer may wait for it.
@@ -96,6 +101,11 @@ class LiteSession:
         except TransportError as error:
             logger.debug("%s has not heard what this side can do: %s", self.transport.remote_id, error)
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the peer has opened a stream, or the session has ended."""
+        return self._publisher.is_opened
+
     async def confirmed(self) -> None:
         """Returns once the peer has opened a stream, or the session has ended.
 
@@ -107,6 +117,11 @@ class LiteSession:
     def ask(self, path: str) -> BroadcastConsumer:
         """The peer's broadcast of that name, whether or not it has announced it."""
         return BroadcastConsumer(self._subscriber.ask(path))
+
+    def replaced(self, code: int, reason: str) -> None:
+        """Another connection takes the place of this one, which is closed; what is kept is ready for it."""
+        self._subscriber.lost(SessionClosed(SessionError(code, reason, local=True)), replaced=True)
+        self.transport.close(code, reason)
 
     def close(self, code: int, reason: str) -> None:
         """Closes the session with a code and a reason that the peer sees."""

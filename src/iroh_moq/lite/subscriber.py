@@ -14,17 +14,19 @@ from contextlib import suppress
 from functools import partial
 
 from ..aio import TaskScope, reap
-from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
+from ..errors import Error, ErrorCode, MoqError, SessionClosed, SessionError, canonical
 from ..log import fields
 from ..model.broadcast import BroadcastState
 from ..model.cache import DEFAULT_CACHE
 from ..model.group import GroupConsumer
 from ..model.info import TrackInfo
 from ..model.origin import OriginState
-from ..model.track import TrackState
+from ..model.subscription import Subscription
+from ..model.track import TrackConsumer, TrackState
 from ..transport import ConnectionLost, RecvStream, SendStream, StreamReset, StreamStopped, Transport
 from .decoders import AnnounceDecoder, ProbeDecoder, SubscribeReplyDecoder, TrackReplyDecoder
 from .fetching import Fetching
+from .keeping import Kept, Parked, Progress
 from .messages import (
     Announce,
     AnnounceOk,
@@ -61,6 +63,7 @@ class Subscriber:
         origin_id: int,
         tasks: TaskScope,
         policy: Policy,
+        kept: Kept,
     ) -> None:
         self._transport = transport
         self._version = version
@@ -68,16 +71,21 @@ class Subscriber:
         self._origin_id = origin_id
         self._tasks = tasks
         self._policy = policy
-        self._receiver = Receiver(transport, version, tasks, policy)
+        self._kept = kept
+        self._receiver = Receiver(transport, version, tasks, policy, kept)
         self._next_id = 0
-        self._asked: dict[str, BroadcastState] = {}
+        self._over = False
+        self._announced: dict[str, BroadcastState] = {}
+        self._asked: dict[str, BroadcastState] = kept.attached()
         """The broadcasts that were asked for by name, without an announcement."""
+        for path, broadcast in self._asked.items():
+            self._bind(path, broadcast)
+            self._resume(broadcast)
 
     # ANNOUNCE
 
     async def run_announce(self) -> None:
         """Follows what the peer announces until either end has enough."""
-        announced: dict[str, BroadcastState] = {}
         publisher: tuple[int, ...] = ()
         try:
             send, recv = await self._transport.open_bi()
@@ -90,7 +98,7 @@ class Subscriber:
                         if isinstance(announce, AnnounceOk):
                             publisher = (announce.origin,)
                         else:
-                            self._announced(announce, publisher, announced)
+                            self._hear(announce, publisher)
                     if decoder.error is not None:
                         raise decoder.error
                 decoder.finish()
@@ -109,14 +117,14 @@ class Subscriber:
         except ConnectionLost:
             # The session's end takes everything with it, and says why.
             return
-        for path in list(announced):
-            self._retract(path, announced, None)
+        for path in list(self._announced):
+            self._retract(path)
         self._origin.close(None)
 
-    def _announced(self, announce: Announce, publisher: tuple[int, ...], announced: dict[str, BroadcastState]) -> None:
-        path = announce.suffix
+    def _hear(self, announce: Announce, publisher: tuple[int, ...]) -> None:
+        path, announced = announce.suffix, self._announced
         if not announce.active:
-            self._retract(path, announced, None)
+            self._retract(path)
             return
         route = (*announce.route, *publisher) if self._version.hop_ids else (0,) * min(announce.hops, MAX_HOPS)
         known = announced.get(path)
@@ -125,7 +133,7 @@ class Subscriber:
                 raise MoqError(ErrorCode.DUPLICATE, f"broadcast {path!r} was announced twice")
             if self._useless(path, route) or not known.route[0] or known.route[0] != route[0]:
                 # It is not certain to be the same broadcast, or not to be had this way any more.
-                self._retract(path, announced, None)
+                self._retract(path)
             else:
                 known.reroute(route)
                 return
@@ -138,8 +146,15 @@ class Subscriber:
         if not self._policy.may_announce(path, logger):
             return
         hops = len(route) if self._version.hop_ids else announce.hops
-        announced[path] = self._broadcast(path, hops, route)
-        self._origin.publish(path, announced[path])
+        broadcast = self._kept.returned(path)
+        if broadcast is None:
+            broadcast = BroadcastState(DEFAULT_CACHE, hops, route)
+        else:
+            broadcast.reroute(route)
+        self._bind(path, broadcast)
+        announced[path] = broadcast
+        self._origin.publish(path, broadcast)
+        self._resume(broadcast)
 
     def _useless(self, path: str, route: tuple[int, ...]) -> bool:
         """Whether a broadcast has come from here, or by too many origins to be anything but a loop."""
@@ -148,19 +163,18 @@ class Subscriber:
             return True
         return False
 
-    def _broadcast(self, path: str, hops: int, route: tuple[int, ...]) -> BroadcastState:
-        broadcast = BroadcastState(DEFAULT_CACHE, hops, route)
+    def _bind(self, path: str, broadcast: BroadcastState) -> None:
+        """Has a broadcast ask here for what its readers want."""
         broadcast.serve = partial(self._subscribe, path, broadcast)
         broadcast.inquire = partial(self._inquire, path) if self._version.track_info else _tell_defaults
         broadcast.fetch = partial(self._fetch, path)
-        return broadcast
 
-    @staticmethod
-    def _retract(path: str, announced: dict[str, BroadcastState], error: Error | None) -> None:
-        broadcast = announced.pop(path, None)
+    def _retract(self, path: str) -> None:
+        # One that waits since the last connection is taken back as well.
+        broadcast = self._announced.pop(path, None) or self._kept.returned(path)
         if broadcast is not None:
             # Its tracks end by themselves: the publisher says when each has had its last group.
-            broadcast.end(error)
+            broadcast.end(None)
 
     # SUBSCRIBE
 
@@ -168,13 +182,37 @@ class Subscriber:
         """A broadcast that need not be announced: whether it is there shows when a track of it is read."""
         broadcast = self._origin.active.get(path) or self._asked.get(path)
         if broadcast is None:
-            broadcast = self._asked[path] = self._broadcast(path, 0, ())
+            broadcast = self._asked[path] = BroadcastState(DEFAULT_CACHE)
+            self._bind(path, broadcast)
         return broadcast
 
     def _subscribe(self, path: str, broadcast: BroadcastState, track: TrackState) -> None:
-        if self._transport.close_error is not None:
-            track.fail(SessionClosed(self._transport.close_error), discard=False)
+        if (error := self._transport.close_error) is not None:
+            if self._kept.keeps(error):
+                self._kept.park_track(Parked(path, broadcast, track, None, False))
+            else:
+                track.fail(SessionClosed(error), discard=False)
             return
+        self._start(path, broadcast, track, Progress() if self._kept.enabled else None)
+
+    def _resume(self, broadcast: BroadcastState) -> None:
+        """Goes on with the tracks of a broadcast that have waited for it."""
+        for parked in self._kept.take_tracks(broadcast):
+            if parked.track.readers:
+                self._start(parked.path, broadcast, parked.track, parked.progress or Progress())
+            else:
+                broadcast.remove_track(parked.track)
+                parked.track.fail(_unread(parked.track), discard=True)
+
+    def _start(
+        self,
+        path: str,
+        broadcast: BroadcastState,
+        track: TrackState,
+        progress: Progress | None,
+        *,
+        glance: bool = False,
+    ) -> None:
         track.info = None
         if self._version.track_info:
             self._tasks.spawn(self._learn(path, track), f"track info {path} {track.name}")
@@ -182,7 +220,7 @@ class Subscriber:
             track.not_informed(unsupported(self._version, "properties of tracks"))
         if not self._version.datagrams:
             track.without_datagrams = unsupported(self._version, "datagrams")
-        subscription = Receiving(self._next_id, path, broadcast, track, self._transport)
+        subscription = Receiving(self._next_id, path, broadcast, track, self._transport, progress, glance=glance)
         self._next_id += 1
         # Before the request is on its way, as its groups may come faster than its answer.
         self._receiver.subscriptions[subscription.id] = subscription
@@ -193,6 +231,8 @@ class Subscriber:
         counters.own_subscriptions += 1
         counters.own_subscriptions_total += 1
         try:
+            if subscription.progress is not None and subscription.progress.first is not None:
+                await self._meet(subscription, subscription.progress)
             send, recv = await self._transport.open_bi()
             try:
                 await self._follow(subscription, send, recv)
@@ -216,14 +256,56 @@ class Subscriber:
                 recv.stop(ErrorCode.CANCEL)
                 raise
         except ConnectionLost as error:
-            track.fail(SessionClosed(error.error), discard=False)
+            if self._kept.keeps(error.error):
+                self._park(subscription)
+            else:
+                track.fail(SessionClosed(error.error), discard=False)
+        except MoqError as error:
+            track.fail(error, discard=False)
         finally:
             counters.own_subscriptions -= 1
-            subscription.broadcast.remove_track(track)
+            if not subscription.parked:
+                subscription.broadcast.remove_track(track)
             del self._receiver.subscriptions[subscription.id]
             await subscription.aclose()
-            if not track.closed:
-                track.fail(MoqError(ErrorCode.CANCEL, f"track {track.name!r} is read by nobody"), discard=True)
+            if not subscription.parked and not track.closed:
+                track.fail(_unread(track), discard=True)
+
+    async def _meet(self, subscription: Receiving, progress: Progress) -> None:
+        """Looks at the latest group of a track, after a loss, to see whether its numbers are still what they were."""
+        track = subscription.track
+        wishes = track.subscription
+        if wishes is None:
+            return
+        glance = TrackState(track.name)
+        async with TrackConsumer(glance, Subscription(priority=wishes.priority)) as consumer:
+            self._start(subscription.path, subscription.broadcast, glance, None, glance=True)
+            try:
+                group = await consumer.recv_group()
+                if group is None:
+                    return
+                head = None
+                if group.sequence + progress.offset < progress.through:
+                    frame = await group.read_frame()
+                    head = None if frame is None else hash(frame)
+                progress.meet(group.sequence, head, track, wishes.reliable)
+            except SessionClosed as error:
+                raise ConnectionLost(error.error) from error
+
+    def _park(self, subscription: Receiving) -> None:
+        """Lets a track wait for the next connection."""
+        track = subscription.track
+        if subscription.parked or track.closed:
+            return
+        if subscription.glance:
+            assert self._transport.close_error is not None
+            track.fail(SessionClosed(self._transport.close_error), discard=False)
+            return
+        subscription.parked = True
+        progress = subscription.progress or Progress.of(track)
+        if track.latest is not None or progress.through:
+            progress.lost(track, subscription.reliable)
+        self._kept.park_track(Parked(subscription.path, subscription.broadcast, track, progress, subscription.reliable))
 
     async def _follow(self, subscription: Receiving, send: SendStream, recv: RecvStream) -> None:
         """Keeps the peer's idea of the subscription up to date until one side ends it."""
@@ -236,7 +318,8 @@ class Subscriber:
         if wishes.reliable:
             subscription.become_reliable()
         send.set_priority(CONTROL_PRIORITY)
-        await send.write(Subscribe(subscription.id, subscription.path, track.name, wishes).encode())
+        asked = subscription.in_numbers_of_peer(wishes)
+        await send.write(Subscribe(subscription.id, subscription.path, track.name, asked).encode())
         ending = asyncio.ensure_future(self._last_group(subscription, recv))
         try:
             while not ending.done():
@@ -251,11 +334,16 @@ class Subscriber:
                     wishes = current
                     # A publisher that takes no updates any more is about to say how the track ends.
                     with suppress(StreamStopped):
-                        await send.write(SubscribeUpdate(wishes).encode())
+                        await send.write(SubscribeUpdate(subscription.in_numbers_of_peer(wishes)).encode())
                     continue
                 await subscription.changed(beside=ending)
             if ending.done():
                 ending.result()
+                if subscription.cut_off or self._receiver.cut_off:
+                    # The connection was lost under the last groups, so the track is not whole.
+                    raise ConnectionLost(self._transport.close_error or SessionError(None, "lost"))
+                if subscription.progress is not None:
+                    subscription.progress.completed(track)
                 track.finish()
         finally:
             await reap(ending)
@@ -376,8 +464,17 @@ class Subscriber:
         except ConnectionLost as error:
             raise SessionClosed(error.error) from error
 
-    def lost(self, error: SessionClosed) -> None:
-        """The session has ended: so have the broadcasts, and the tracks that were being received."""
+    def lost(self, error: SessionClosed, *, replaced: bool = False) -> None:
+        """The connection has ended. So have the broadcasts and the tracks that were being received, unless
+        another will follow; ``replaced`` says that it is there."""
+        if self._over:
+            return
+        self._over = True
+        if self._kept.enabled and (replaced or self._kept.keeps(error.error)):
+            self._kept.park(self._announced, self._asked, error.error)
+            for subscription in self._receiver.subscriptions.values():
+                self._park(subscription)
+            return
         for broadcast in [*self._origin.active.values(), *self._asked.values()]:
             broadcast.end(error)
         self._origin.close(error)
@@ -388,3 +485,7 @@ class Subscriber:
 async def _tell_defaults(_: str) -> TrackInfo:
     """What a track is taken for where nobody can tell."""
     return TrackInfo()
+
+
+def _unread(track: TrackState) -> MoqError:
+    return MoqError(ErrorCode.CANCEL, f"track {track.name!r} is read by nobody")
