@@ -41,6 +41,7 @@ from .model import (
     TrackRequest,
 )
 from .moq import Moq, MoqProtocolHandler
+from .reconnect import Reconnect
 from .router import Router
 from .session import IncomingSession, IncomingSessionStream, MoqSession
 from .transport import PathStats, TransportStats
@@ -79,6 +80,7 @@ __all__ = [
     "OriginConsumer",
     "OriginProducer",
     "PathStats",
+    "Reconnect",
     "RequestError",
     "Router",
     "ServerError",
