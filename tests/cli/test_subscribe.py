@@ -253,3 +253,33 @@ async def test_the_reader_of_its_output_goes(publisher: Publisher, how: list[str
 )
 def test_wrong_usage(options: list[str], complaint: str) -> None:
     assert_wrong_usage(complaint, "subscribe", *LOOPBACK, STRANGER, "x", *options)
+
+
+# Losses
+
+
+async def test_reconnect_goes_on_where_it_was(publisher: Publisher) -> None:
+    async with publisher.read_by("subscribe", "--reliable", "--reconnect") as (subscriber, _):
+        publisher.track.write_frame(b"one")
+        assert await subscriber.read(3) == b"one"
+        (peer,) = publisher.moq._actor._peers.values()
+        assert peer.session is not None
+        peer.session.close(0, "cut")
+        publisher.track.write_frame(b"two")
+        assert await subscriber.read(3) == b"two"
+        publisher.track.finish()
+        ended = await subscriber.ends()
+    assert ended.code == 0
+    assert "the connection is lost; reconnecting ..." in ended.errors
+    assert "connected again" in ended.errors
+
+
+async def test_without_reconnect_a_loss_is_the_end(publisher: Publisher) -> None:
+    async with publisher.read_by("subscribe", "--reliable") as (subscriber, _):
+        publisher.track.write_frame(b"one")
+        assert await subscriber.read(3) == b"one"
+        (peer,) = publisher.moq._actor._peers.values()
+        assert peer.session is not None
+        peer.session.close(0, "cut")
+        ended = await subscriber.ends()
+    assert ended.code == 5

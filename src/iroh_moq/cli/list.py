@@ -10,9 +10,17 @@ from iroh import EndpointAddr
 
 from ..errors import SessionClosed
 from ..model import BroadcastConsumer, OriginConsumer
-from .options import EndpointOptions, json_option, only, ticket_argument, timeout_option, with_endpoint
+from .options import (
+    EndpointOptions,
+    json_option,
+    only,
+    reconnect_option,
+    ticket_argument,
+    timeout_option,
+    with_endpoint,
+)
 from .output import Output, say
-from .peer import connect
+from .peer import connect, tell_losses
 from .run import Exit, Failure
 from .text import printable
 
@@ -26,26 +34,28 @@ mark between that and what comes later."""
 @click.command("list")
 @ticket_argument
 @click.option("--once", is_flag=True, help="Print the names of what is there now, and exit.")
+@reconnect_option
 @timeout_option
 @json_option
 @with_endpoint
 async def list_broadcasts(
-    endpoint: EndpointOptions, ticket: EndpointAddr, once: bool, timeout: float | None, as_json: bool
+    endpoint: EndpointOptions, ticket: EndpointAddr, once: bool, reconnect: bool, timeout: float | None, as_json: bool
 ) -> None:
     """List a peer's broadcasts as they come (+) and go (-), until the peer ends.
 
     TICKET is what `iroh-moq publish` prints, or the endpoint id that `iroh-moq id` shows.
     """
     async with await endpoint.bind(only(())) as moq:
-        session = await connect(moq, ticket, timeout)
+        session = await connect(moq, ticket, timeout, reconnect)
         origin = session.origin_consumer()
         quiet = max(_QUIET, 3 * (session.stats().rtt or 0)) if once else None
         patience = quiet if timeout is None else timeout
-        with Output() as output:
-            while batch := await _news(origin, patience):
-                for path, broadcast in batch:
-                    await output.line(_line(path, broadcast is not None, once, as_json))
-                timeout, patience = None, quiet
+        async with tell_losses(session):
+            with Output() as output:
+                while batch := await _news(origin, patience):
+                    for path, broadcast in batch:
+                        await output.line(_line(path, broadcast is not None, once, as_json))
+                    timeout, patience = None, quiet
         if timeout is not None and not session.is_closed:
             raise Failure(Exit.NOT_FOUND, f"no broadcast was announced within {timeout:g} s")
         if once:

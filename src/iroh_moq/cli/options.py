@@ -26,6 +26,7 @@ __all__ = [
     "name_argument",
     "only",
     "peers",
+    "reconnect_option",
     "ticket_argument",
     "timeout_option",
     "track_name",
@@ -93,6 +94,11 @@ verbose_option = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, one object per line.")
+reconnect_option = click.option(
+    "--reconnect",
+    is_flag=True,
+    help="When the connection is lost, or there is none yet, dial again until there is one, and go on where it was.",
+)
 ticket_argument = click.argument("ticket", type=_checked(parse_remote))
 name_argument = click.argument("name", type=_checked(normalize_path))
 

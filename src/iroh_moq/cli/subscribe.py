@@ -18,13 +18,14 @@ from .options import (
     json_option,
     name_argument,
     only,
+    reconnect_option,
     ticket_argument,
     timeout_option,
     track_name,
     with_endpoint,
 )
 from .output import Meter, Output, progress, say
-from .peer import SKIPPED, find_broadcast
+from .peer import SKIPPED, find_broadcast, tell_losses
 from .run import Exit, Failure
 
 __all__ = ["subscribe"]
@@ -76,6 +77,7 @@ _END_OF_GROUP = {"framed": bytes(4)}
     help='How frames are written: "raw" as they are; "lines" with a newline after each that has none; '
     '"framed" after their length, 4 bytes big-endian, and a length of 0 after each group (empty frames are left out).',
 )
+@reconnect_option
 @timeout_option
 @json_option
 @with_endpoint
@@ -88,6 +90,7 @@ async def subscribe(
     reliable: bool,
     max_latency: float | None,
     frames: str,
+    reconnect: bool,
     timeout: float | None,
     as_json: bool,
 ) -> None:
@@ -99,11 +102,11 @@ async def subscribe(
     if reliable and max_latency is not None:
         raise Failure(Exit.USAGE, "--reliable skips nothing, so it cannot have a --max-latency")
     async with await endpoint.bind(only(())) as moq:
-        _, broadcast = await find_broadcast(moq, ticket, name, timeout)
+        session, broadcast = await find_broadcast(moq, ticket, name, timeout, reconnect)
         consumer = broadcast.subscribe_track(
             track, ordered=reliable, max_latency=max_latency, start_group=0 if reliable else None
         )
-        async with consumer:
+        async with consumer, tell_losses(session):
             with Output(path) as output:
                 copy = _Copy(consumer, output, reliable, _JOINS[frames], _END_OF_GROUP.get(frames, b""))
                 try:

@@ -21,6 +21,7 @@ from .options import (
     json_option,
     name_argument,
     only,
+    reconnect_option,
     ticket_argument,
     timeout_option,
     track_name,
@@ -106,6 +107,7 @@ class _Watched:
 )
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, metavar="SECONDS", help="How often to look.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N intervals.")
+@reconnect_option
 @timeout_option
 @json_option
 @with_endpoint
@@ -116,6 +118,7 @@ async def watch(
     tracks: tuple[str, ...],
     interval: float,
     count: int | None,
+    reconnect: bool,
     timeout: float | None,
     as_json: bool,
 ) -> None:
@@ -127,7 +130,7 @@ async def watch(
     line for each track and interval; with --json, a line for each interval.
     """
     async with await endpoint.bind(only(())) as moq:
-        session, broadcast = await find_broadcast(moq, ticket, name, timeout)
+        session, broadcast = await find_broadcast(moq, ticket, name, timeout, reconnect)
         with Output() as output, _view(name, output, as_json) as show:
             watched = [
                 _Watched(broadcast.subscribe_track(track, max_latency=_MAX_LATENCY)) for track in dict.fromkeys(tracks)
