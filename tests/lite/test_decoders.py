@@ -214,13 +214,13 @@ class TestReplies:
 
     @pytest.mark.parametrize("decoder", [d.AnnounceDecoder, d.ProbeDecoder])
     def test_a_message_over_the_limit(self, decoder: Callable[[], Any]) -> None:
-        assert run(decoder(), [varint(MAX_MESSAGE_SIZE)], finish=False) == ([], None)
-        assert run(decoder(), [varint(MAX_MESSAGE_SIZE + 1)], finish=False) == ([], ErrorCode.FRAME_TOO_LARGE)
+        assert run(decoder(LITE_03), [varint(MAX_MESSAGE_SIZE)], finish=False) == ([], None)
+        assert run(decoder(LITE_03), [varint(MAX_MESSAGE_SIZE + 1)], finish=False) == ([], ErrorCode.FRAME_TOO_LARGE)
 
     @pytest.mark.parametrize("decoder", [d.AnnounceDecoder, d.ProbeDecoder, d.SubscribeReplyDecoder])
     def test_an_end_inside_a_message(self, decoder: Callable[[], Any]) -> None:
-        assert run(decoder(), [b"\x00\x05\x80"])[1] == ErrorCode.DECODE
-        assert run(decoder(), []) == ([], None)
+        assert run(decoder(LITE_03), [b"\x00\x05\x80"])[1] == ErrorCode.DECODE
+        assert run(decoder(LITE_03), []) == ([], None)
 
 
 class TestGroups:
