@@ -9,7 +9,7 @@ from typing import Any
 
 from iroh import Endpoint, EndpointBuilder, RelayMode
 
-from iroh_moq import ALPN, BroadcastConsumer, BroadcastProducer, Moq, MoqSession, OriginConsumer, TrackProducer
+from iroh_moq import ALPNS, BroadcastConsumer, BroadcastProducer, Moq, MoqSession, OriginConsumer, TrackProducer
 
 PATIENCE = 15.0
 """Seconds that anything which must happen may take on a busy machine."""
@@ -31,7 +31,7 @@ async def pair(**options: Any) -> AsyncIterator[tuple[Moq, Moq]]:
 
 
 @asynccontextmanager
-async def bare_endpoint(key: bytes | None = None, alpns: tuple[bytes, ...] = (ALPN,)) -> AsyncIterator[Endpoint]:
+async def bare_endpoint(key: bytes | None = None, alpns: tuple[bytes, ...] = ALPNS) -> AsyncIterator[Endpoint]:
     """An endpoint of the `iroh` package with nothing of ours on it."""
     builder = EndpointBuilder()  # type: ignore[no-untyped-call]
     builder.apply_minimal()

@@ -144,7 +144,7 @@ class TestRouter:
         async with bare_endpoint() as endpoint:
             router = Router(endpoint)
             wrong: Any = "one"
-            with pytest.raises(InvalidType, match="alpn must be bytes"):
+            with pytest.raises(InvalidType, match="an ALPN must be bytes, not str"):
                 router.accept(wrong, Handler())
             router.accept(b"one", Handler())
             with pytest.raises(InvalidArgument, match="a handler for b'one' already"):

@@ -10,19 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iroh_moq import MAX_FRAME_SIZE, ErrorCode, Subscription
+from iroh_moq import MAX_FRAME_SIZE, ErrorCode, Subscription, TrackInfo
 from iroh_moq.lite import decoders as d
 from iroh_moq.lite import messages as m
-from iroh_moq.lite.version import LITE_03
+from iroh_moq.lite.version import LITE_03, LITE_05, Version
 from iroh_moq.lite.wire import MAX_MESSAGE_SIZE, varint
 from tests.lite.strategies import STREAMS, damaged, frame, pieces
 
-DECODERS: dict[str, Callable[[], Any]] = {
+FETCHED = m.Group(0, 7)
+"""What a stream of nothing but frames is taken for."""
+
+DECODERS: dict[str, Callable[[Version], Any]] = {
     "RequestDecoder": d.RequestDecoder,
     "AnnounceDecoder": d.AnnounceDecoder,
     "ProbeDecoder": d.ProbeDecoder,
     "SubscribeReplyDecoder": d.SubscribeReplyDecoder,
-    "GroupDecoder": d.GroupDecoder,
+    "GroupDecoder": d.group_decoder,
+    "SetupDecoder": d.group_decoder,
+    "FetchDecoder": lambda version: d.group_decoder(version, FETCHED),
+    "TrackReplyDecoder": lambda _: d.TrackReplyDecoder(),
 }
 CODES = {
     ErrorCode.DECODE,
@@ -32,14 +38,30 @@ CODES = {
     ErrorCode.FRAME_TOO_LARGE,
 }
 
-every_decoder = pytest.mark.parametrize("name", DECODERS)
+every_decoder = pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        pytest.param(version, name, id=f"{version.name}-{name}")
+        for version, streams in STREAMS.items()
+        for name in streams
+    ],
+)
 
 
 def run(decoder: Any, reads: Iterable[bytes], *, finish: bool = True) -> tuple[list[Any], int | None]:
     """Everything that comes of a stream: its events, and the code of its error."""
-    events = [event for data in reads for event in decoder.feed(data)]
     if isinstance(decoder, d.GroupDecoder):
-        events.insert(0, decoder.group)
+        events: list[Any] = []
+        for data in reads:
+            frames = decoder.feed(data)
+            if isinstance(decoder, d.TimedGroupDecoder):
+                # None stands for 0 every time.
+                events += zip((frames and decoder.times) or [0] * len(frames), frames, strict=True)
+            else:
+                events += frames
+        events.insert(0, decoder.group or decoder.setup)
+    else:
+        events = [event for data in reads for event in decoder.feed(data)]
     if finish:
         decoder.finish()
     return events, None if decoder.error is None else decoder.error.code
@@ -48,24 +70,26 @@ def run(decoder: Any, reads: Iterable[bytes], *, finish: bool = True) -> tuple[l
 class TestAnyBytes:
     @every_decoder
     @given(data=st.data())
-    def test_any_split_gives_the_same_events(self, name: str, data: st.DataObject) -> None:
-        stream = data.draw(st.one_of(STREAMS[name], damaged(STREAMS[name])))
-        whole = run(DECODERS[name](), [stream])
-        assert run(DECODERS[name](), data.draw(pieces(stream))) == whole
-        assert run(DECODERS[name](), [bytes((byte,)) for byte in stream]) == whole
+    def test_any_split_gives_the_same_events(self, version: Version, name: str, data: st.DataObject) -> None:
+        stream = data.draw(st.one_of(STREAMS[version][name], damaged(STREAMS[version][name])))
+        whole = run(DECODERS[name](version), [stream])
+        assert run(DECODERS[name](version), data.draw(pieces(stream))) == whole
+        assert run(DECODERS[name](version), [bytes((byte,)) for byte in stream]) == whole
 
     @every_decoder
     @given(data=st.data())
-    def test_a_stream_that_means_something_has_no_error(self, name: str, data: st.DataObject) -> None:
-        events, code = run(DECODERS[name](), [data.draw(STREAMS[name])])
+    def test_a_stream_that_means_something_has_no_error(self, version: Version, name: str, data: st.DataObject) -> None:
+        events, code = run(DECODERS[name](version), [data.draw(STREAMS[version][name])])
         assert code is None
         assert None not in events
 
     @every_decoder
     @given(data=st.data())
-    def test_any_bytes_give_events_or_one_typed_error(self, name: str, data: st.DataObject) -> None:
-        decoder = DECODERS[name]()
-        reads = data.draw(st.lists(st.one_of(st.binary(min_size=1, max_size=200), damaged(STREAMS[name])), max_size=6))
+    def test_any_bytes_give_events_or_one_typed_error(self, version: Version, name: str, data: st.DataObject) -> None:
+        decoder = DECODERS[name](version)
+        reads = data.draw(
+            st.lists(st.one_of(st.binary(min_size=1, max_size=200), damaged(STREAMS[version][name])), max_size=6)
+        )
         _, code = run(decoder, reads)
         assert code is None or code in CODES
         error = decoder.error
@@ -76,16 +100,19 @@ class TestAnyBytes:
             assert decoder.error is error
 
     @every_decoder
-    def test_what_is_kept_is_what_came_of_one_message_or_frame(self, name: str) -> None:
+    def test_what_is_kept_is_what_came_of_one_message_or_frame(self, version: Version, name: str) -> None:
         """A peer that promises much and sends little takes up little; one that promises too much, nothing."""
         begun = {
             "RequestDecoder": b"\x01" + varint(MAX_MESSAGE_SIZE),
             "AnnounceDecoder": varint(MAX_MESSAGE_SIZE),
             "ProbeDecoder": varint(MAX_MESSAGE_SIZE),
             "SubscribeReplyDecoder": b"\x00" + varint(MAX_MESSAGE_SIZE),
-            "GroupDecoder": b"\x00\x02\x00\x00" + varint(MAX_FRAME_SIZE),
+            "GroupDecoder": b"\x00\x02\x00\x00" + b"\0" * version.timestamps + varint(MAX_FRAME_SIZE),
+            "FetchDecoder": b"\0" * version.timestamps + varint(MAX_FRAME_SIZE),
+            "SetupDecoder": b"\x01" + varint(MAX_MESSAGE_SIZE),
+            "TrackReplyDecoder": varint(MAX_MESSAGE_SIZE),
         }[name]
-        decoder = DECODERS[name]()
+        decoder = DECODERS[name](version)
         assert decoder.feed(begun) == []
         assert decoder.buffered <= len(begun)
         sent = 0
@@ -94,13 +121,13 @@ class TestAnyBytes:
             decoder.feed(bytes(1000))
             sent += 1000
             assert decoder.buffered <= sent + len(begun)
-            assert name == "GroupDecoder" or decoder.buffered <= limit
+            assert name in ("GroupDecoder", "FetchDecoder") or decoder.buffered <= limit
 
     @every_decoder
     @given(data=st.data())
-    def test_whole_messages_leave_nothing_behind(self, name: str, data: st.DataObject) -> None:
-        decoder = DECODERS[name]()
-        run(decoder, [data.draw(STREAMS[name])], finish=False)
+    def test_whole_messages_leave_nothing_behind(self, version: Version, name: str, data: st.DataObject) -> None:
+        decoder = DECODERS[name](version)
+        run(decoder, [data.draw(STREAMS[version][name])], finish=False)
         assert decoder.buffered == 0
 
     def test_a_frame_in_tiny_pieces_takes_little_more_than_its_bytes(self) -> None:
@@ -177,20 +204,23 @@ class TestReplies:
 
     def test_the_events_before_the_fault_come_out(self) -> None:
         good = m.Announce(True, "a", 1)
-        assert run(d.AnnounceDecoder(LITE_03), [good.encode() * 2 + b"\x01\x05"]) == ([good, good], ErrorCode.DECODE)
+        assert run(d.AnnounceDecoder(LITE_03), [good.encode(LITE_03) * 2 + b"\x01\x05"]) == (
+            [good, good],
+            ErrorCode.DECODE,
+        )
 
     def test_an_unknown_reply(self) -> None:
         assert run(d.SubscribeReplyDecoder(LITE_03), [b"\x02\x00"]) == ([], ErrorCode.DECODE)
 
     @pytest.mark.parametrize("decoder", [d.AnnounceDecoder, d.ProbeDecoder])
     def test_a_message_over_the_limit(self, decoder: Callable[[], Any]) -> None:
-        assert run(decoder(), [varint(MAX_MESSAGE_SIZE)], finish=False) == ([], None)
-        assert run(decoder(), [varint(MAX_MESSAGE_SIZE + 1)], finish=False) == ([], ErrorCode.FRAME_TOO_LARGE)
+        assert run(decoder(LITE_03), [varint(MAX_MESSAGE_SIZE)], finish=False) == ([], None)
+        assert run(decoder(LITE_03), [varint(MAX_MESSAGE_SIZE + 1)], finish=False) == ([], ErrorCode.FRAME_TOO_LARGE)
 
     @pytest.mark.parametrize("decoder", [d.AnnounceDecoder, d.ProbeDecoder, d.SubscribeReplyDecoder])
     def test_an_end_inside_a_message(self, decoder: Callable[[], Any]) -> None:
-        assert run(decoder(), [b"\x00\x05\x80"])[1] == ErrorCode.DECODE
-        assert run(decoder(), []) == ([], None)
+        assert run(decoder(LITE_03), [b"\x00\x05\x80"])[1] == ErrorCode.DECODE
+        assert run(decoder(LITE_03), []) == ([], None)
 
 
 class TestGroups:
@@ -228,3 +258,68 @@ class TestGroups:
             [None],
             ErrorCode.FRAME_TOO_LARGE,
         )
+
+
+class TestTimedGroupDecoder:
+    def test_bytes_observed_from_the_rust_peer(self) -> None:
+        observed = bytes.fromhex("00 02 00 00 801e8480 03 616263 80030d3f 04 64656667 802191c0 00")
+        assert run(d.group_decoder(LITE_05), [observed]) == (
+            [m.Group(0, 0), (1_000_000, b"abc"), (900_000, b"defg"), (2_000_000, b"")],
+            None,
+        )
+
+    def test_frames_without_a_time_of_their_own_cost_none(self) -> None:
+        decoder = d.group_decoder(LITE_05)
+        assert decoder.feed(b"\x00\x02\x00\x00" + b"\x00\x01a" * 50) == [b"a"] * 50
+        assert decoder.times is None
+        assert decoder.feed(b"\x02\x01b\x00\x01c") == [b"b", b"c"]
+        assert decoder.times == [1, 1]
+        assert decoder.feed(b"\x01\x01d") == [b"d"]
+        assert decoder.times == [0]
+
+    def test_large_frames_are_cut_from_a_view(self) -> None:
+        large = bytes(20_000)
+        data = b"\x00\x02\x00\x00" + b"".join(varint(2 * 5) + varint(len(large)) + large for _ in range(3))
+        decoder = d.group_decoder(LITE_05)
+        assert decoder.feed(memoryview(data)) == [large] * 3
+        assert decoder.times == [5, 10, 15]
+        # One of which a part is there, and then one that is no time.
+        assert decoder.feed(memoryview(varint(2 * 5) + varint(len(large)) + large[:30])) == []
+        assert decoder.feed(memoryview(large[30:] + varint(2 * 60 - 1) + varint(len(large)) + large)) == [large]
+        assert decoder.times == [20]
+        assert decoder.error is not None
+        assert decoder.error.code == ErrorCode.DECODE
+
+    @pytest.mark.parametrize("time", [b"\x01", varint((1 << 62) - 2), varint((1 << 62) - 1)])
+    def test_a_time_out_of_bounds(self, time: bytes) -> None:
+        before = b"\x00\x02\x00\x00" + b"\x00\x01a"
+        again = varint((1 << 62) - 2) + b"\x00" if len(time) == 8 and not time[-1] & 1 else b""
+        events, code = run(d.group_decoder(LITE_05), [before + again + time + b"\x01b"])
+        assert events[:2] == [m.Group(0, 0), (0, b"a")]
+        assert code == ErrorCode.DECODE
+
+    @pytest.mark.parametrize("rest", [b"\x00", b"\x40", b"\x00\x40", b"\x00\x05ab"])
+    def test_an_end_inside_a_frame(self, rest: bytes) -> None:
+        data = b"\x00\x02\x00\x00" + b"\x00\x01a" + rest
+        assert run(d.group_decoder(LITE_05), [data]) == ([m.Group(0, 0), (0, b"a")], ErrorCode.WRONG_SIZE)
+
+
+class TestSetupStream:
+    def test_nothing_may_follow(self) -> None:
+        assert run(d.group_decoder(LITE_05), [b"\x01\x01\x00"]) == ([m.Setup()], None)
+        assert run(d.group_decoder(LITE_05), [b"\x01\x01\x00\x00"]) == ([m.Setup()], ErrorCode.UNEXPECTED_MESSAGE)
+        assert run(d.group_decoder(LITE_05), [b"\x01\x01\x00", b"\x00"]) == (
+            [m.Setup()],
+            ErrorCode.UNEXPECTED_MESSAGE,
+        )
+
+    def test_older_versions_have_none(self) -> None:
+        assert run(d.group_decoder(LITE_03), [b"\x01\x01\x00"]) == ([None], ErrorCode.UNEXPECTED_STREAM)
+
+
+class TestTrackReplyDecoder:
+    def test_one_reply_and_no_more(self) -> None:
+        reply = m.TrackReply(TrackInfo())
+        assert run(d.TrackReplyDecoder(), [reply.encode()]) == ([reply], None)
+        assert run(d.TrackReplyDecoder(), [reply.encode() * 2]) == ([reply], ErrorCode.UNEXPECTED_MESSAGE)
+        assert run(d.TrackReplyDecoder(), []) == ([], ErrorCode.DECODE)

@@ -11,6 +11,7 @@ import moq
 import pytest
 
 from iroh_moq import ALPN, ALPNS, MoqSession
+from iroh_moq.lite.version import version_of
 from tests.conftest import within
 from tests.rust.peers import rust_client, rust_server
 from tests.rust.quic import QuicTransport, connect, serve
@@ -82,3 +83,8 @@ async def two_links() -> AsyncIterator[tuple[Link, Link]]:
     """Two sessions of ours, each with a Rust peer of its own, one of each way to dial."""
     async with AsyncExitStack() as stack:
         yield await stack.enter_async_context(we_dial()), await stack.enter_async_context(rust_dials())
+
+
+def setups(transport: QuicTransport) -> int:
+    """How many of the streams that a side opens in one direction are not for a group: the first, with SETUP."""
+    return int(version_of(transport.alpn).setup)

@@ -112,9 +112,10 @@ class Fetching:
                 group.extend(frames, decoder.times)
             if decoder.error is not None:
                 raise decoder.error
+            group.trim_read(_ROOM // 2)
             while group.backlog() > _ROOM:
-                group.trim_read(_ROOM // 2)
                 await group.progress.wait()
+                group.trim_read(_ROOM // 2)
         decoder.finish()
         if decoder.error is not None:
             raise decoder.error
