@@ -39,7 +39,7 @@ from .model import (
 from .moq import Moq, MoqProtocolHandler
 from .router import Router
 from .session import IncomingSession, IncomingSessionStream, MoqSession
-from .transport import PathStats, TransportStats
+from .transport import PathStats, TransportRates, TransportStats
 from .version import __version__
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "TrackConsumer",
     "TrackProducer",
     "TrackRequest",
+    "TransportRates",
     "TransportStats",
     "__version__",
     "load_or_create_key",

@@ -241,7 +241,7 @@ class _Serving:
     async def run(self) -> None:
         serving = self._tasks.spawn(self._outcome_of_groups(), f"subscription {self._id}")
         self._counters.peer_subscriptions += 1
-        self._counters.peer_subscriptions_total += 1
+        self._counters.peer_subscriptions_opened += 1
         try:
             while not serving.done():
                 update = await self._next_update(serving)
