@@ -15,11 +15,11 @@ from iroh import EndpointAddr
 
 import iroh_moq
 from tests.conftest import within
-from tests.endpoints import PATIENCE, bare_endpoint, bound
+from tests.endpoints import PATIENCE, bare_endpoint, bound, next_news
 from tests.examples.programs import interruptible
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAM, BESIDE_AN_ENDPOINT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAM, BESIDE_AN_ENDPOINT, WHO_MAY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 async def test_the_program_at_a_prompt() -> None:
@@ -52,6 +52,25 @@ async def test_beside_an_endpoint_of_ones_own() -> None:
         await moq.shutdown()
         await router.shutdown()
         assert (await session.closed()).code == 0
+
+
+async def test_who_may_do_what() -> None:
+    names = "endpoint, friends, alice, ticket, lobby, private, drop"
+    source = f"async def program({names}):\n" + textwrap.indent(WHO_MAY, "    ")
+    scope: dict[str, Any] = dict(vars(iroh_moq))
+    exec(f"{source}    return moq, session\n", scope)
+    async with bare_endpoint() as endpoint, bound() as alice, bound() as bob, within(PATIENCE):
+        broadcasts = [iroh_moq.BroadcastProducer() for _ in range(3)]
+        friends = {str(alice.id()), str(bob.id())}
+        program = scope["program"](endpoint, friends, alice.id(), bob.ticket(), *broadcasts)
+        moq, session = await program
+        assert session.access == iroh_moq.Access(publish=["cam"], subscribe=[])
+        router = iroh_moq.Router(endpoint).accept(iroh_moq.ALPN, moq.protocol_handler()).spawn()
+        address = EndpointAddr(endpoint.id(), None, endpoint.bound_sockets())
+        news = (await alice.connect(address)).origin_consumer()
+        assert {(await next_news(news))[0] for _ in range(2)} == {"room/lobby", "room/private"}
+        await moq.shutdown()
+        await router.shutdown()
 
 
 def test_the_errors_are_all_there() -> None:

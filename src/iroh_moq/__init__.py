@@ -44,7 +44,7 @@ from .moq import Moq, MoqProtocolHandler
 from .reconnect import Reconnect
 from .router import Router
 from .session import IncomingSession, IncomingSessionStream, MoqSession
-from .transport import PathStats, TransportStats
+from .transport import PathStats, TransportRates, TransportStats
 from .version import __version__
 
 __all__ = [
@@ -93,6 +93,7 @@ __all__ = [
     "TrackInfo",
     "TrackProducer",
     "TrackRequest",
+    "TransportRates",
     "TransportStats",
     "__version__",
     "load_or_create_key",

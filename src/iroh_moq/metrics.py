@@ -73,9 +73,9 @@ class Counters:
         "groups_sent",
         "handshakes_failed",
         "own_subscriptions",
-        "own_subscriptions_total",
+        "own_subscriptions_opened",
         "peer_subscriptions",
-        "peer_subscriptions_total",
+        "peer_subscriptions_opened",
         "reconnects",
         "sessions",
         "sessions_closed",
@@ -89,8 +89,8 @@ class Counters:
         self.handshakes_failed = {"incoming": 0, "outgoing": 0}
         self.reconnects = 0
         self.announcements_sent = self.announcements_received = 0
-        self.peer_subscriptions = self.peer_subscriptions_total = 0
-        self.own_subscriptions = self.own_subscriptions_total = 0
+        self.peer_subscriptions = self.peer_subscriptions_opened = 0
+        self.own_subscriptions = self.own_subscriptions_opened = 0
         self.groups_sent = self.frames_sent = self.bytes_sent = 0
         self.groups_received = self.frames_received = self.bytes_received = 0
         self.dropped_sending: dict[str, int] = {}
@@ -172,8 +172,8 @@ class Metrics:
         reconnects: sessions that came back after a loss.
         broadcasts: published now.
         announcements_sent, announcements_received: of broadcasts that came; not of those that went.
-        peer_subscriptions: of peers to tracks of ours, now; ``peer_subscriptions_total`` in all.
-        own_subscriptions: of ours to tracks of peers, now; ``own_subscriptions_total`` in all.
+        peer_subscriptions: of peers to tracks of ours, now; ``peer_subscriptions_opened`` in all.
+        own_subscriptions: of ours to tracks of peers, now; ``own_subscriptions_opened`` in all.
         groups_sent, frames_sent, bytes_sent: given to connections; once for each subscriber.
         groups_received, frames_received, bytes_received: come from peers.
         dropped_sending: groups that a subscriber did not get whole, by reason: ``old`` (past its
@@ -197,9 +197,13 @@ class Metrics:
     announcements_sent: int = field(metadata=_counted("counter", "Broadcasts announced to peers."))
     announcements_received: int = field(metadata=_counted("counter", "Broadcasts that peers announced."))
     peer_subscriptions: int = field(metadata=_counted("gauge", "Subscriptions of peers to our tracks."))
-    peer_subscriptions_total: int = field(metadata=_counted("counter", "Subscriptions of peers to our tracks, in all."))
+    peer_subscriptions_opened: int = field(
+        metadata=_counted("counter", "Subscriptions of peers to our tracks that were opened.")
+    )
     own_subscriptions: int = field(metadata=_counted("gauge", "Our subscriptions to tracks of peers."))
-    own_subscriptions_total: int = field(metadata=_counted("counter", "Our subscriptions to tracks of peers, in all."))
+    own_subscriptions_opened: int = field(
+        metadata=_counted("counter", "Our subscriptions to tracks of peers that were opened.")
+    )
     groups_sent: int = field(metadata=_counted("counter", "Groups sent, once for each subscriber."))
     frames_sent: int = field(metadata=_counted("counter", "Frames sent, once for each subscriber."))
     bytes_sent: int = field(metadata=_counted("counter", "Bytes of frames sent, once for each subscriber."))

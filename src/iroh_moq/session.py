@@ -143,7 +143,10 @@ class MoqSession:
         return self._lite.policy.access
 
     def stats(self) -> TransportStats:
-        """What the connection has carried, and the state of its paths."""
+        """What the connection has carried, its loss, its paths and their round trips.
+
+        For rates, keep an earlier one: ``session.stats().rates_since(earlier)``.
+        """
         return self._lite.transport.stats()
 
     def bandwidth(self) -> AsyncGenerator[int | None, None]:

@@ -8,7 +8,7 @@ from ..transport.driver import driver
 from ..version import __version__
 from .id import show_id
 from .list import list_broadcasts
-from .options import verbose_option
+from .options import logging_options
 from .publish import publish
 from .run import EXIT_CODES
 from .subscribe import subscribe
@@ -32,7 +32,7 @@ def show_version(context: click.Context, _: click.Parameter, wanted: bool) -> No
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version, help="Show the version."
 )
-@verbose_option
+@logging_options
 def main() -> None:
     """Live streams between programs, peer to peer.
 

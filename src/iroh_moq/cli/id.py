@@ -10,7 +10,7 @@ from iroh import SecretKey
 
 from ..endpoint import load_or_create_key
 from ..errors import Error
-from .options import json_option, verbose_option
+from .options import json_option, logging_options
 from .output import say
 from .run import Exit, Failure
 
@@ -25,7 +25,7 @@ def default_key_file() -> Path:
 @click.command("id")
 @click.option("--key-file", type=click.Path(dir_okay=False), help="[default: in the user's own settings]")
 @json_option
-@verbose_option
+@logging_options
 def show_id(key_file: str | None, as_json: bool) -> None:
     """Show the endpoint id of a key file, which is made if it is missing.
 

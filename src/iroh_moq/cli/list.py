@@ -45,7 +45,7 @@ async def list_broadcasts(
 
     TICKET is what `iroh-moq publish` prints, or the endpoint id that `iroh-moq id` shows.
     """
-    async with await endpoint.bind(only(())) as moq:
+    async with endpoint.bind(only(())) as moq:
         session = await connect(moq, ticket, timeout, reconnect)
         origin = session.origin_consumer()
         quiet = max(_QUIET, 3 * (session.stats().rtt or 0)) if once else None

@@ -5,24 +5,28 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import click
 
 from ..address import parse_remote
 from ..errors import Error
+from ..log import JsonFormatter, TextFormatter
 from ..model import normalize_path
 from ..model.path import check_name
 from ..moq import Authorize, Moq
 from ..peers import read_peers
+from .metrics import serving
 from .run import Exit, Failure, run
 
 __all__ = [
     "DEFAULT_TRACK",
     "EndpointOptions",
     "json_option",
+    "logging_options",
     "name_argument",
     "only",
     "peers",
@@ -30,9 +34,10 @@ __all__ = [
     "ticket_argument",
     "timeout_option",
     "track_name",
-    "verbose_option",
     "with_endpoint",
 ]
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 Network = Literal["internet", "lan", "loopback"]
 
@@ -69,6 +74,18 @@ def peers(text: str) -> frozenset[str]:
         raise Failure(Exit.USAGE, str(error)) from error
 
 
+def address(text: str) -> tuple[str, int]:
+    """Where to listen: ``PORT``, ``ADDR:PORT`` or ``[ADDR]:PORT``; without an address, on this machine alone.
+
+    Raises:
+        Failure: it is none of these.
+    """
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and int(port) < 1 << 16):
+        raise Failure(Exit.USAGE, f"{text!r} is no address to listen at; it is PORT, ADDR:PORT or [ADDR]:PORT")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
 def only(allowed: Collection[str]) -> Authorize:
     """Lets these peers in, and nobody else."""
     return lambda peer: str(peer) in allowed
@@ -77,21 +94,62 @@ def only(allowed: Collection[str]) -> Authorize:
 track_name = _checked(lambda text: check_name(text, "track name"))
 
 
-def _set_up_logging(_ctx: click.Context, _param: click.Parameter, verbosity: int) -> None:
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+def _handler() -> logging.Handler:
+    """What writes the log to standard error, unless something else is set up already."""
+    root = logging.getLogger()
+    if not root.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(TextFormatter())
+        root.addHandler(handler)
+    return root.handlers[0]
+
+
+def _verbose(_ctx: click.Context, _param: click.Parameter, verbosity: int) -> None:
+    _handler()
     if verbosity:
         logging.getLogger().setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
 
 
-verbose_option = click.option(
-    "-v",
-    "--verbose",
-    count=True,
-    expose_value=False,
-    callback=_set_up_logging,
-    show_default=False,
-    help="Log to standard error what happens; twice for details.",
-)
+def _log_level(_ctx: click.Context, _param: click.Parameter, level: str | None) -> None:
+    if level is not None:
+        logging.getLogger().setLevel(level.upper())
+
+
+def _log_json(_ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        _handler().setFormatter(JsonFormatter())
+
+
+def logging_options(command: Decorated) -> Decorated:
+    """Adds the options that say what is logged, and how. They can stand before and after the command's name."""
+    for option in (
+        click.option(
+            "--log-json",
+            is_flag=True,
+            expose_value=False,
+            callback=_log_json,
+            help="Log JSON, one object per line, with peer, broadcast and track as fields.",
+        ),
+        click.option(
+            "--log-level",
+            type=click.Choice(["debug", "info", "warning", "error"]),
+            expose_value=False,
+            callback=_log_level,
+            help="Log from this level on. [default: warning]",
+        ),
+        click.option(
+            "-v",
+            "--verbose",
+            count=True,
+            expose_value=False,
+            callback=_verbose,
+            show_default=False,
+            help="Log to standard error what happens; twice for details.",
+        ),
+    ):
+        command = option(command)
+    return command
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs, one object per line.")
 reconnect_option = click.option(
@@ -117,12 +175,21 @@ class EndpointOptions:
     network: Network
     key_file: str | None
     relays: tuple[str, ...]
+    metrics: tuple[str, int] | None
 
-    async def bind(self, authorize: Authorize | None = None) -> Moq:
-        """Binds the endpoint."""
-        return await Moq.bind(
+    @asynccontextmanager
+    async def bind(self, authorize: Authorize | None = None) -> AsyncIterator[Moq]:
+        """Binds the endpoint while the block runs, and serves its metrics where they are wanted."""
+        async with await Moq.bind(
             network=self.network, key_file=self.key_file, relays=self.relays or None, authorize=authorize
-        )
+        ) as moq:
+            with self._serving_metrics(moq):
+                yield moq
+
+    def _serving_metrics(self, moq: Moq) -> AbstractContextManager[object]:
+        if self.metrics is None:
+            return nullcontext()
+        return serving(moq, *self.metrics)
 
 
 def with_endpoint(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -132,11 +199,23 @@ def with_endpoint(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable
     """
 
     @functools.wraps(command)
-    def collected(network: Network, key_file: str | None, relay: tuple[str, ...], **others: Any) -> None:
-        run(functools.partial(command, endpoint=EndpointOptions(network, key_file, relay), **others))
+    def collected(
+        network: Network,
+        key_file: str | None,
+        relay: tuple[str, ...],
+        metrics: tuple[str, int] | None,
+        **others: Any,
+    ) -> None:
+        run(functools.partial(command, endpoint=EndpointOptions(network, key_file, relay, metrics), **others))
 
     for option in (
-        verbose_option,
+        logging_options,
+        click.option(
+            "--metrics",
+            type=address,
+            metavar="[ADDR:]PORT",
+            help="Serve metrics for Prometheus here; without an address, to this machine alone.",
+        ),
         click.option("--relay", multiple=True, metavar="URL", help="Relay server to use instead of n0's; repeatable."),
         click.option(
             "--key-file",

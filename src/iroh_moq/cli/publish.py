@@ -89,7 +89,7 @@ async def publish(
     """
     broadcast = BroadcastProducer(cache=_RELIABLE_CACHE if reliable else Cache())
     feeds = parse_feeds(broadcast, file, tracks, groups)
-    async with await endpoint.bind(only(frozenset().union(*allow)) if allow else None) as moq:
+    async with endpoint.bind(only(frozenset().union(*allow)) if allow else None) as moq:
         if endpoint.network == "internet":
             await _online(moq)
         with broadcast, Output() as output:

@@ -101,7 +101,7 @@ async def subscribe(
     """
     if reliable and max_latency is not None:
         raise Failure(Exit.USAGE, "--reliable skips nothing, so it cannot have a --max-latency")
-    async with await endpoint.bind(only(())) as moq:
+    async with endpoint.bind(only(())) as moq:
         session, broadcast = await find_broadcast(moq, ticket, name, timeout, reconnect)
         consumer = broadcast.subscribe_track(
             track, ordered=reliable, max_latency=max_latency, start_group=0 if reliable else None

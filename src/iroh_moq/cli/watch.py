@@ -129,7 +129,7 @@ async def watch(
     has, so name those that are not called "data". On a terminal this is a live view, elsewhere a
     line for each track and interval; with --json, a line for each interval.
     """
-    async with await endpoint.bind(only(())) as moq:
+    async with endpoint.bind(only(())) as moq:
         session, broadcast = await find_broadcast(moq, ticket, name, timeout, reconnect)
         with Output() as output, _view(name, output, as_json) as show:
             watched = [
@@ -188,7 +188,7 @@ def _fields(report: _Report) -> dict[str, Any]:
             "mtu": path.mtu,
             "sent_packets": path.sent_packets,
             "lost_packets": path.lost_packets,
-            "loss": _loss(path),
+            "loss": path.loss,
         },
     }
 
@@ -208,8 +208,4 @@ def _path(path: PathStats | None) -> str:
     if path is None:
         return "no path"
     kind = "relay" if path.relayed else "direct"
-    return f"{kind} {printable(path.remote)}, rtt {duration(path.rtt)}, loss {_loss(path):.2%}"
-
-
-def _loss(path: PathStats) -> float:
-    return path.lost_packets / path.sent_packets if path.sent_packets else 0.0
+    return f"{kind} {printable(path.remote)}, rtt {duration(path.rtt)}, loss {path.loss:.2%}"

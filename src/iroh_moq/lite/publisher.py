@@ -388,7 +388,7 @@ class _Serving:
     async def run(self) -> None:
         serving = self._tasks.spawn(self._outcome_of_groups(), f"subscription {self._id}")
         self._counters.peer_subscriptions += 1
-        self._counters.peer_subscriptions_total += 1
+        self._counters.peer_subscriptions_opened += 1
         if self._version.datagrams and self._transport.max_datagram_size:
             self._track.datagram_sinks[self._send_datagram] = self._datagram_limit
         try:

@@ -229,7 +229,7 @@ class Subscriber:
     async def _run_subscription(self, subscription: Receiving) -> None:
         track, counters = subscription.track, self._policy.counters
         counters.own_subscriptions += 1
-        counters.own_subscriptions_total += 1
+        counters.own_subscriptions_opened += 1
         try:
             if subscription.progress is not None and subscription.progress.first is not None:
                 await self._meet(subscription, subscription.progress)

@@ -15,6 +15,7 @@ from .base import (
     StreamStopped,
     Transport,
     TransportError,
+    TransportRates,
     TransportStats,
 )
 
@@ -30,5 +31,6 @@ __all__ = [
     "StreamStopped",
     "Transport",
     "TransportError",
+    "TransportRates",
     "TransportStats",
 ]

@@ -14,12 +14,13 @@ Cancelling any await is safe. A cancelled ``read`` or ``accept`` loses nothing. 
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import Error, SessionError
+from ..errors import Error, InvalidArgument, InvalidType, SessionError
 
 __all__ = [
     "Buffer",
@@ -32,6 +33,7 @@ __all__ = [
     "StreamStopped",
     "Transport",
     "TransportError",
+    "TransportRates",
     "TransportStats",
 ]
 
@@ -86,10 +88,34 @@ class PathStats:
     lost_packets: int
     sent_packets: int
 
+    @property
+    def loss(self) -> float:
+        """The part of the packets sent here that was lost, from 0 to 1."""
+        return _part(self.lost_packets, self.sent_packets)
+
+
+@dataclass(frozen=True, slots=True)
+class TransportRates:
+    """What a connection has carried a second, between two looks at it.
+
+    ``seconds`` is the time between them; the others are bytes and packets a second. ``loss`` is the
+    part of the packets sent meanwhile that was lost, from 0 to 1.
+    """
+
+    seconds: float
+    sent_bytes: float
+    received_bytes: float
+    sent_packets: float
+    received_packets: float
+    loss: float
+
 
 @dataclass(frozen=True, slots=True)
 class TransportStats:
-    """What a connection has carried so far, in bytes and packets, and its paths now."""
+    """What a connection has carried so far, in bytes and packets, and its paths now.
+
+    ``taken`` is when, in seconds by `time.monotonic`.
+    """
 
     sent_bytes: int = 0
     received_bytes: int = 0
@@ -97,6 +123,7 @@ class TransportStats:
     received_packets: int = 0
     lost_packets: int = 0
     paths: tuple[PathStats, ...] = ()
+    taken: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def path(self) -> PathStats | None:
@@ -115,6 +142,34 @@ class TransportStats:
         if path is None or path.rtt <= 0:
             return None
         return int(path.congestion_window * 8 / path.rtt)
+
+    @property
+    def loss(self) -> float:
+        """The part of all packets sent that was lost, from 0 to 1."""
+        return _part(self.lost_packets, self.sent_packets)
+
+    def rates_since(self, earlier: TransportStats) -> TransportRates:
+        """What was carried a second since an earlier look at the same connection; 0 if no time has passed.
+
+        Raises:
+            InvalidType: ``earlier`` is no TransportStats.
+            InvalidArgument: it is not earlier, or of another connection.
+        """
+        if not isinstance(earlier, TransportStats):
+            raise InvalidType(f"earlier must be a TransportStats, not {type(earlier).__name__}")
+        seconds = self.taken - earlier.taken
+        names = ("sent_bytes", "received_bytes", "sent_packets", "received_packets", "lost_packets")
+        more = {name: getattr(self, name) - getattr(earlier, name) for name in names}
+        if seconds < 0 or any(more[name] < 0 for name in names[:-1]):
+            raise InvalidArgument("these stats are no later ones of the same connection")
+        # A packet that was taken for lost may turn up.
+        loss = _part(max(more.pop("lost_packets"), 0), more["sent_packets"])
+        rates = {name: count / seconds if seconds else 0.0 for name, count in more.items()}
+        return TransportRates(seconds=seconds, loss=loss, **rates)
+
+
+def _part(some: int, of: int) -> float:
+    return min(some / of, 1.0) if of else 0.0
 
 
 class SendStream(ABC):
