@@ -126,8 +126,9 @@ class MoqSession:
             raise InvalidType(f"code must be an int, not {type(code).__name__}")
         if not 0 <= code < 1 << 32:
             raise InvalidArgument(f"code must be between 0 and 2**32 - 1, not {code}")
-        text = reason if isinstance(reason, str) else bytes(reason).decode(errors="replace")
-        self._lite.close(code, text)
+        # A surrogate, as text that was decoded badly has them, could not be sent.
+        data = reason.encode(errors="replace") if isinstance(reason, str) else bytes(reason)
+        self._lite.close(code, data.decode(errors="replace"))
 
     @property
     def is_closed(self) -> bool:
