@@ -313,6 +313,7 @@ class _GroupReceiver:
             self._stream.stop(error.code)
             self._broken(error.code)
         elif isinstance(error, ConnectionLost):
+            self._receiver.arrivals.lost()
             if group is not None:
                 group.fail(SessionClosed(error.error), discard=False)
         else:
@@ -362,7 +363,7 @@ class _Arrivals:
     def begun(self, arrival: int, track: TrackState, group: GroupState) -> None:
         self.remove(arrival)
         if self._nameless and next(iter(self._nameless)) < arrival:
-            group.early = True
+            group.early = group.overtook = True
             self._early[arrival] = track, group
 
     def remove(self, arrival: int) -> None:
@@ -375,6 +376,17 @@ class _Arrivals:
                 track, group = self._early.pop(settled)
                 track.settle(group)
         self._changed.notify()
+
+    def lost(self) -> None:
+        """The connection has ended: what a group has overtaken will not come, so a reliable reader must not
+        get it, and hears of the end instead."""
+        early, self._early = self._early, {}
+        for track, group in early.values():
+            wishes = track.subscription
+            if wishes is not None and wishes.reliable:
+                track.forget(group, MoqError(ErrorCode.DROPPED, f"what came before group {group.sequence} was lost"))
+            else:
+                track.settle(group)
 
     async def settled(self) -> None:
         """Waits until every stream accepted so far has said what it is."""

@@ -241,6 +241,7 @@ class Subscriber:
 
     def lost(self, error: SessionClosed) -> None:
         """The session has ended: so have the broadcasts, and the tracks that were being received."""
+        self._receiver.arrivals.lost()
         for broadcast in list(self._origin.active.values()):
             broadcast.end(error)
         self._origin.close(error)

@@ -73,6 +73,7 @@ class GroupState:
         "error",
         "finished",
         "frames",
+        "overtook",
         "owner",
         "progress",
         "sequence",
@@ -107,6 +108,8 @@ class GroupState:
         how many) in the form in which they travel."""
         self.early = False
         """Whether an older group may still be on its way (see `TrackState.settle`)."""
+        self.overtook = False
+        """Whether it ever was early, so that older ones may have come after it."""
         self.changed = Signal()
         self.owner = owner
         self.progress = owner.progress
