@@ -171,7 +171,7 @@ class _Scenario:
             case "abort track":
                 self._tracks[fault.track].abort(78)
             case "unpublish":
-                for session, offer in self._offers:
+                for session, _ in self._offers:
                     session.origin_producer().unpublish_broadcast("cam")
                 await asyncio.sleep(fault.after[0])
                 for session, offer in self._offers:
