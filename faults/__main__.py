@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import traceback
@@ -66,6 +67,8 @@ def run_part(run: Run) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; what it returns is the exit code."""
     options = _options(arguments)
+    # What hostile peers do is logged, and there are very many.
+    logging.getLogger("iroh_moq").setLevel(logging.ERROR)
     held = True
     try:
         with stoppable():
