@@ -34,7 +34,9 @@ class TestParsing:
                 assert address.id() == endpoint.id()
                 assert address.direct_addresses() == endpoint.addr().direct_addresses() != []
 
-    @pytest.mark.parametrize("text", ["", " ", "nonsense", "endpoint", "endpointaaaa", "ff" * 31, "zz" * 32, "é"])
+    @pytest.mark.parametrize(
+        "text", ["", " ", "nonsense", "endpoint", "endpointaaaa", "ff" * 31, "zz" * 32, "é", "\udcff"]
+    )
     def test_other_texts_are_refused_and_shown(self, text: str) -> None:
         with pytest.raises(InvalidArgument, match=r"neither a ticket|not a whole ticket") as caught:
             parse_remote(text)

@@ -182,7 +182,7 @@ class TestNetworks:
             async with endpoint(addresses=("127.0.0.1:0", "127.0.0.2:0")):
                 pass
 
-    @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:99999"])
+    @pytest.mark.parametrize("address", ["nonsense", "127.0.0.1", "127.0.0.1:99999", "\udcff"])
     async def test_an_address_that_is_none(self, address: str) -> None:
         with pytest.raises(InvalidArgument, match="cannot be used"):
             async with endpoint(addresses=(address,)):

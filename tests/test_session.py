@@ -162,7 +162,7 @@ class TestEnding:
             assert (error.code, error.reason, error.local) == (0, "", False)
 
     @pytest.mark.parametrize(
-        ("reason", "text"), [("bye", "bye"), (b"bye", "bye"), (b"\xff", "\N{REPLACEMENT CHARACTER}")]
+        ("reason", "text"), [("bye", "bye"), (b"bye", "bye"), (b"\xff", "\N{REPLACEMENT CHARACTER}"), ("\udcff", "?")]
     )
     async def test_a_reason_is_text_or_bytes(self, memory_pair: MakePair, reason: str | bytes, text: str) -> None:
         first, second = await sessions(memory_pair)

@@ -39,6 +39,7 @@ def parse_remote(remote: EndpointLike) -> EndpointAddr:
             return EndpointTicket.from_string(text).endpoint_addr()
         return EndpointAddr(EndpointId.from_string(text), None, [])
     except (IrohError, UnicodeEncodeError) as error:
+        # The second for what the command line could not decode, which nothing encodes again.
         shown = text if len(text) <= 40 else text[:40] + "…"
         if text.startswith(_TICKET_PREFIX):
             raise InvalidArgument(f"{shown!r} is not a whole ticket: a part was cut off or changed") from error

@@ -84,6 +84,8 @@ def _builder(
             builder.bind_addr(address)
     except IrohError as error:
         raise InvalidArgument(f"an address, relay or key cannot be used: {error.message()}") from error
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"an address or relay cannot be used: {error.object!r} is not text") from error
     builder.alpns(list(ALPNS))
     return builder
 

@@ -170,7 +170,9 @@ class MoqSession:
             raise InvalidType(f"code must be an int, not {type(code).__name__}")
         if not 0 <= code < 1 << 32:
             raise InvalidArgument(f"code must be between 0 and 2**32 - 1, not {code}")
-        text = reason if isinstance(reason, str) else bytes(reason).decode(errors="replace")
+        # A surrogate, as text that was decoded badly has them, could not be sent.
+        data = reason.encode(errors="replace") if isinstance(reason, str) else bytes(reason)
+        text = data.decode(errors="replace")
         self._kept.enabled = False
         if self._end is None and self._kept.loss is not None and self._lite.transport.close_error is not None:
             # There is no connection to close, and there will be none.

@@ -623,6 +623,47 @@ class TestReliable:
                 assert await read_group(consumer) == (sequence, b"a")
             await exchange.reply.quiet()
 
+    @pytest.mark.parametrize("looking", [False, True])
+    async def test_groups_that_were_overtaken_come_first_by_arrival_too(
+        self, memory_pair: MakePair, looking: bool
+    ) -> None:
+        """So a relay passes them on in an order in which whoever reads in order misses none."""
+        async with lite(memory_pair) as run:
+            _, consumer = await self.reliable(run, start_group=0)
+            nameless = await run.group()
+            await run.whole_group(Group(0, 1).encode(), b"\x01b")
+            await run.whole_group(Group(0, 2).encode(), b"\x01c")
+            first = asyncio.ensure_future(consumer.recv_group())
+            if looking:
+                await idle()
+                assert not first.done()
+            await nameless.write(Group(0, 0).encode(), b"\x01a")
+            await nameless.finish()
+            async with within():
+                groups = [await first, await consumer.recv_group(), await consumer.recv_group()]
+            assert [group and group.sequence for group in groups] == [0, 1, 2]
+
+    @pytest.mark.parametrize("by_arrival", [False, True])
+    async def test_what_follows_a_group_that_was_lost_is_not_given(
+        self, memory_pair: MakePair, by_arrival: bool
+    ) -> None:
+        """Its reader would take the gap for the publisher's, and go on after it."""
+        async with lite(memory_pair) as run:
+            _, consumer = await self.reliable(run, start_group=0)
+            await run.whole_group(Group(0, 0).encode(), b"\x01a")
+            await run.group()
+            await run.whole_group(Group(0, 2).encode(), b"\x01c")
+            await idle()
+            run.peer.lose()
+            await idle()
+            take = consumer.recv_group if by_arrival else consumer.next_group
+            async with within():
+                group = await take()
+                assert group is not None
+                assert group.sequence == 0
+                with pytest.raises(SessionClosed):
+                    await take()
+
     async def test_much_that_is_unread_holds_the_peer_back(
         self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -242,11 +242,16 @@ class Receiving:
             for signal, change in zip(signals, changes, strict=True):
                 signal.forget(change)
 
-    # A track that has survived a loss
+    # A track whose connection is lost
 
-    def settle(self, group: GroupState) -> None:
-        """No older group can be on its way any more."""
-        self.track.settle(group)
+    def lose(self, group: GroupState) -> None:
+        """What the group has overtaken will not come. So a reliable reader must not get it, and hears of the end
+        instead."""
+        if self.reliable:
+            error = MoqError(ErrorCode.DROPPED, f"what came before group {group.sequence} was lost")
+            self.track.forget(group, error)
+        else:
+            self.track.settle(group)
 
     def in_numbers_of_peer(self, wishes: Subscription) -> Subscription:
         """The wishes as the peer counts, and without what has come before a loss."""
@@ -457,8 +462,10 @@ class _GroupReceiver:
         if self._task is not None:
             subscription.add(self._task)
         if self._receiver.arrivals.begun(self._arrival):
-            group.early = True
-            self._receiver.arrivals.call_when_settled(self._arrival, partial(subscription.settle, group))
+            group.early = group.overtook = True
+            self._receiver.arrivals.call_when_settled(
+                self._arrival, partial(subscription.track.settle, group), partial(subscription.lose, group)
+            )
         return group
 
     def _again(self, sequence: int, subscription: Receiving, progress: Progress) -> GroupState | None:
@@ -483,6 +490,7 @@ class _GroupReceiver:
             self._stream.stop(error.code)
             self._broken(error.code)
         elif isinstance(error, ConnectionLost):
+            self._receiver.arrivals.lost(kept=self._receiver.kept.keeps(error.error))
             if self._subscription is None:
                 self._receiver.cut_off = True
             else:
@@ -526,7 +534,7 @@ class _Arrivals:
     def __init__(self) -> None:
         self._count = 0
         self._nameless: dict[int, None] = {}
-        self._early: dict[int, list[Callable[[], None]]] = {}
+        self._early: dict[int, list[tuple[Callable[[], None], Callable[[], None] | None]]] = {}
         self._changed = Signal()
 
     def count(self) -> int:
@@ -546,9 +554,9 @@ class _Arrivals:
     def is_early(self, arrival: int) -> bool:
         return bool(self._nameless) and next(iter(self._nameless)) < arrival
 
-    def call_when_settled(self, arrival: int, call: Callable[[], None]) -> None:
-        """Calls something as soon as a stream is early no more."""
-        self._early.setdefault(arrival, []).append(call)
+    def call_when_settled(self, arrival: int, call: Callable[[], None], lost: Callable[[], None] | None = None) -> None:
+        """Calls something as soon as a stream is early no more; or something else if the connection ends before."""
+        self._early.setdefault(arrival, []).append((call, lost))
 
     def remove(self, arrival: int) -> None:
         if arrival not in self._nameless:
@@ -557,9 +565,18 @@ class _Arrivals:
         first = next(iter(self._nameless), self._count + 1)
         if self._early:
             for settled in [early for early in self._early if early < first]:
-                for call in self._early.pop(settled):
+                for call, _ in self._early.pop(settled):
                     call()
         self._changed.notify()
+
+    def lost(self, *, kept: bool) -> None:
+        """The connection has ended. If another follows, what is early stays so until then."""
+        early, self._early = self._early, {}
+        if not kept:
+            for calls in early.values():
+                for _, lost in calls:
+                    if lost is not None:
+                        lost()
 
     async def settled(self) -> None:
         """Waits until every stream accepted so far has said what it is."""

@@ -470,7 +470,9 @@ class Subscriber:
         if self._over:
             return
         self._over = True
-        if self._kept.enabled and (replaced or self._kept.keeps(error.error)):
+        kept = self._kept.enabled and (replaced or self._kept.keeps(error.error))
+        self._receiver.arrivals.lost(kept=kept)
+        if kept:
             self._kept.park(self._announced, self._asked, error.error)
             for subscription in self._receiver.subscriptions.values():
                 self._park(subscription)

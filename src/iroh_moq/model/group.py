@@ -80,6 +80,7 @@ class GroupState:
         "error",
         "finished",
         "frames",
+        "overtook",
         "owner",
         "progress",
         "sequence",
@@ -120,6 +121,8 @@ class GroupState:
         many, and the last timestamp or -1 for none at all) in the form in which they travel."""
         self.early = False
         """Whether an older group may still be on its way (see `TrackState.settle`)."""
+        self.overtook = False
+        """Whether it ever was early, so that older ones may have come after it."""
         self.changed = Signal()
         self.owner = owner
         self.progress = owner.progress

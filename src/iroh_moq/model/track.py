@@ -56,10 +56,23 @@ class Reader:
     ``recv_group`` turns it to arrival, for good.
 
     Groups after its end must not hold up those that come later and lie before it, so a reader by
-    arrival puts them aside: ``held`` while they are after the end, then ``released``.
+    arrival puts them aside: ``held`` while they are after the end, then ``released``. And one that
+    is reliable puts aside those that have overtaken others, to give the older ones first: whoever it
+    passes them on to would miss those that come later. They are ``early`` until then.
     """
 
-    __slots__ = ("arrival", "aside", "by_arrival", "datagram", "floor", "held", "released", "start", "subscription")
+    __slots__ = (
+        "arrival",
+        "aside",
+        "by_arrival",
+        "datagram",
+        "early",
+        "floor",
+        "held",
+        "released",
+        "start",
+        "subscription",
+    )
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
@@ -74,6 +87,8 @@ class Reader:
         """A heap of sequences and arrivals: an update lets the lowest sequences go."""
         self.released: list[int] = []
         """A heap of arrivals."""
+        self.early: list[tuple[int, int]] = []
+        """A heap of sequences and arrivals."""
 
     def hold(self, group: GroupState) -> None:
         self.aside[group.arrival] = group
@@ -85,6 +100,19 @@ class Reader:
         while self.held and (end is None or self.held[0][0] <= end):
             heappush(self.released, heappop(self.held)[1])
 
+    def wait_for_older(self, group: GroupState) -> None:
+        self.aside[group.arrival] = group
+        heappush(self.early, (group.sequence, group.arrival))
+
+    def take_settled(self, before: float) -> GroupState | None:
+        """The first of those that have overtaken others, if these have come and it lies before that sequence."""
+        if self.early and self.early[0][0] < before:
+            group = self.aside[self.early[0][1]]
+            if not group.early:
+                heappop(self.early)
+                return self.aside.pop(group.arrival)
+        return None
+
     def take_released(self) -> GroupState:
         return self.aside.pop(heappop(self.released))
 
@@ -94,6 +122,7 @@ class Reader:
         # Sorted lists, as they stay when some are left out, are heaps.
         self.held = sorted(entry for entry in self.held if entry[1] in self.aside)
         self.released = sorted(arrival for arrival in self.released if arrival in self.aside)
+        self.early = sorted(entry for entry in self.early if entry[1] in self.aside)
 
     def awaits(self, group: GroupState) -> bool:
         """Whether a producer that waits for its readers waits for this one to come to the group.
@@ -507,11 +536,17 @@ class TrackState:
         if reader.released:
             return reader.take_released()
         index = self._log_index(reader)
-        if index == len(self.log):
-            return None
-        group = self.log[index]
-        reader.arrival = group.arrival + 1
-        return group
+        while index < len(self.log) and self.log[index].overtook and reader.subscription.reliable:
+            reader.wait_for_older(self.log[index])
+            reader.arrival = self.log[index].arrival + 1
+            index += 1
+        following = self.log[index] if index < len(self.log) else None
+        settled = reader.take_settled(math.inf if following is None else following.sequence)
+        if settled is not None:
+            return settled
+        if following is not None:
+            reader.arrival = following.arrival + 1
+        return following
 
     def _passed(self, group: GroupState, max_latency: float | None) -> bool:
         """Whether a reader that has not begun this group is better off without it."""
