@@ -10,11 +10,14 @@ import pytest
 
 from iroh_moq import BroadcastProducer, Cache, GroupProducer, MoqError, OriginProducer, Subscription, TrackProducer
 from iroh_moq.lite import LiteSession
-from iroh_moq.lite.messages import AnnounceRequest, Subscribe
+from iroh_moq.lite.messages import Announce, AnnounceOk, AnnounceRequest, Setup, Subscribe
 from iroh_moq.model.cache import DEFAULT_CACHE
 from iroh_moq.transport import RecvStream, SendStream, StreamReset, StreamStopped
 from iroh_moq.transport.memory import MemoryTransport
 from tests.conftest import MakePair, idle, within
+
+PEER = 99
+"""The id of the peer's origin."""
 
 
 class Bytes:
@@ -168,8 +171,16 @@ class Lite:
     async def announcing(self) -> Exchange:
         """The stream on which our side wants to hear of broadcasts, which is the first it opens."""
         exchange = await self.asked()
-        await exchange.reply.expect(b"\x01\x01\x00")
+        version, own = self.session.version, self.session.origin_id
+        await exchange.reply.expect(AnnounceRequest("", own).encode(version))
+        if version.announce_ok:
+            await exchange.write(AnnounceOk(PEER, 0).encode())
         return exchange
+
+    async def set_up(self) -> None:
+        """The first stream of all says what our side can do."""
+        stream = await self.next_group()
+        assert await stream.rest() == Setup(self.session.origin_id, 1).encode()
 
     async def group(self, *parts: bytes) -> Writer:
         """A unidirectional stream that the peer opens and begins with these bytes."""
@@ -189,7 +200,11 @@ class Lite:
         assert self.ours.close_error is None
         self.publish("still/there")
         exchange = await self.announce("still")
-        await exchange.reply.expect(b"\x08\x01\x05there\x01")
+        version, own = self.session.version, self.session.origin_id
+        if version.announce_ok:
+            await exchange.reply.expect(AnnounceOk(own, 1).encode())
+        route = () if version.announce_ok else (own,)
+        await exchange.reply.expect(Announce(True, "there", 1, route).encode(version))
         await exchange.finish()
         assert await exchange.reply.rest() == b""
 

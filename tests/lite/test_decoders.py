@@ -213,12 +213,12 @@ class TestReplies:
         assert run(d.SubscribeReplyDecoder(LITE_03), [b"\x02\x00"]) == ([], ErrorCode.DECODE)
 
     @pytest.mark.parametrize("decoder", [d.AnnounceDecoder, d.ProbeDecoder])
-    def test_a_message_over_the_limit(self, decoder: Callable[[], Any]) -> None:
+    def test_a_message_over_the_limit(self, decoder: Callable[[Version], Any]) -> None:
         assert run(decoder(LITE_03), [varint(MAX_MESSAGE_SIZE)], finish=False) == ([], None)
         assert run(decoder(LITE_03), [varint(MAX_MESSAGE_SIZE + 1)], finish=False) == ([], ErrorCode.FRAME_TOO_LARGE)
 
     @pytest.mark.parametrize("decoder", [d.AnnounceDecoder, d.ProbeDecoder, d.SubscribeReplyDecoder])
-    def test_an_end_inside_a_message(self, decoder: Callable[[], Any]) -> None:
+    def test_an_end_inside_a_message(self, decoder: Callable[[Version], Any]) -> None:
         assert run(decoder(LITE_03), [b"\x00\x05\x80"])[1] == ErrorCode.DECODE
         assert run(decoder(LITE_03), []) == ([], None)
 

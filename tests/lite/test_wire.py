@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iroh_moq import MAX_NAME_BYTES, ErrorCode, MoqError
-from iroh_moq.lite.wire import MAX_VARINT, Body, message, option, peek_varint, string, varint
+from iroh_moq.lite.wire import MAX_VARINT, Body, message, option, peek_varint, string, unzigzag, varint, zigzag
 from tests.lite.strategies import numbers, paths
 
 
@@ -73,6 +73,7 @@ class TestBody:
             (b"\x02\xff\xfe", "string", "not UTF-8"),
             (b"\x02\xff\xfe", "path", "not UTF-8"),
             (b"", "option", "ends inside a number"),
+            (b"\x05abcd", "data", "ends inside a value"),
             (string("x" * (MAX_NAME_BYTES + 1)), "string", "1025 bytes"),
             (string("x" * (MAX_NAME_BYTES + 1)), "path", "1025 bytes"),
             (string("a/" * 33), "path", "33 parts"),
@@ -97,3 +98,18 @@ class TestBody:
         body.u8()
         with pytest.raises(MoqError, match="2 bytes too long"):
             body.end()
+
+    def test_bytes_and_the_rest(self) -> None:
+        body = self.read(b"\x02ab\x00rest")
+        assert (body.data(), body.data(), body.rest(), body.rest()) == (b"ab", b"", b"rest", b"")
+        body.end()
+
+
+@given(st.integers(-MAX_VARINT // 2, MAX_VARINT // 2))
+def test_a_difference_is_a_number_and_back(difference: int) -> None:
+    assert 0 <= zigzag(difference) <= MAX_VARINT
+    assert unzigzag(zigzag(difference)) == difference
+
+
+def test_small_differences_are_small_numbers() -> None:
+    assert [zigzag(difference) for difference in (0, -1, 1, -2, 2)] == [0, 1, 2, 3, 4]

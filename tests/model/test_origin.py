@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from iroh_moq.errors import Closed, Error, InvalidArgument, InvalidType, NotAnnounced, SessionClosed, SessionError
-from iroh_moq.model import BroadcastConsumer, BroadcastProducer, OriginConsumer, OriginProducer
+from iroh_moq.model import BroadcastConsumer, BroadcastProducer, Cache, OriginConsumer, OriginProducer
+from iroh_moq.model.broadcast import BroadcastState
 from tests.conftest import idle
 from tests.model.tools import BAD_NAMES, at_once, cancel, soon, waiting
 
@@ -345,3 +346,37 @@ class TestEnd:
             assert await soon(each.announced_batch()) == []
         assert not broadcast.is_closed
         assert len(broadcast._state.on_close) == 0
+
+
+class TestRoutes:
+    async def test_another_way_is_told_to_those_who_pass_it_on(self) -> None:
+        origin = OriginProducer()
+        state = BroadcastState(Cache(), 1, (1,))
+        broadcast = BroadcastConsumer(state)
+        origin.publish_broadcast("cam", broadcast)
+        relay, reader = origin.consume().consume_routes(""), origin.consume()
+        for consumer in (relay, reader):
+            assert consumer.announced_nowait(10) == [("cam", broadcast)]
+        state.reroute((1, 2))
+        assert relay.announced_nowait(10) == [("cam", broadcast)]
+        assert (relay.announced_nowait(10), reader.announced_nowait(10)) == ([], [])
+        # One that is gone by the time it is looked at is told as that.
+        state.reroute((1, 3))
+        state.end(None)
+        for consumer in (relay, reader):
+            assert consumer.announced_nowait(10) == [("cam", None)]
+        assert state.on_reroute == {}
+
+    async def test_a_path_that_is_taken_back_is_told_no_more(self) -> None:
+        origin = OriginProducer()
+        state = BroadcastState(Cache(), 1, (1,))
+        origin.publish_broadcast("cam", BroadcastConsumer(state))
+        relay = origin.consume().consume_routes("")
+        # News that nobody has been told yet is told once.
+        state.reroute((2,))
+        assert len(relay.announced_nowait(10)) == 1
+        state.reroute((3,))
+        origin.unpublish_broadcast("cam")
+        state.reroute((4,))
+        assert relay.announced_nowait(10) == [("cam", None)]
+        assert state.on_reroute == {}

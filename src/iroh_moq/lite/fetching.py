@@ -80,7 +80,8 @@ class Fetching:
             logger.info("%s, of %s: %s", self._what(), self._transport.remote_id, error)
             self._fail(error)
         finally:
-            self._fail(MoqError(ErrorCode.CANCEL, self._what()))
+            lost = self._transport.close_error
+            self._fail(MoqError(ErrorCode.CANCEL, self._what()) if lost is None else SessionClosed(lost))
 
     def _what(self) -> str:
         return f"group {self._request.group} of track {self._request.track!r} of {self._request.broadcast!r}"

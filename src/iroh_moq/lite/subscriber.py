@@ -410,6 +410,9 @@ class Subscriber:
             track.inform(await self._inquire(path, track.name))
         except Error as error:
             track.not_informed(error)
+        finally:
+            if track.info is None and track.uninformed is None:
+                track.not_informed(MoqError(ErrorCode.CANCEL, f"properties of track {track.name!r}"))
 
     # FETCH
 

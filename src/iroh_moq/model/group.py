@@ -435,19 +435,22 @@ class GroupConsumer:
         """As :meth:`read_frame`, with the frame's timestamp.
 
         Over moq-lite-05 every frame has one: where its publisher gave none, that of the frame before it in
-        its group, or 0. Older versions carry none.
+        its group, or 0. Older versions carry none, and a publisher may refuse to say how it counts.
 
         Raises:
             MoqError, SessionClosed: as :meth:`read_frame`.
         """
-        state, cursor = self._state, self._cursor
+        state, cursor, refused = self._state, self._cursor, False
         while True:
             offset = cursor.index - state.trimmed
             if self._returned or 0 <= offset < len(state.frames):
                 index = offset - len(self._returned or ())
                 stamped = state.times is not None or state.time is not None
-                if stamped and state.owner.info is None:
-                    await state.owner.known()
+                if stamped and state.owner.info is None and not refused:
+                    try:
+                        await state.owner.known()
+                    except Error:
+                        refused = True
                     continue
                 time = state.time if state.times is None else state.times[index] if index >= 0 else None
                 frame = await self.read_frame()
