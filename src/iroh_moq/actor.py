@@ -650,7 +650,9 @@ class Actor:
         while not await session._ended_or_away():
             self._post(_Lost(name, session))
             await session._attached()
-        self._post(_SessionEnded(name, session, await session.closed()))
+        error = await session.closed()
+        self.counters.session_closed(error.code)
+        self._post(_SessionEnded(name, session, error))
 
     def _session_ended(self, name: str, session: MoqSession, error: SessionError) -> None:
         logger.info("session with %s: %s", name, error, extra=fields(peer=name))

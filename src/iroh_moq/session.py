@@ -313,7 +313,7 @@ class MoqSession:
         await self.closed()
 
     def __repr__(self) -> str:
-        return f"<MoqSession with {self.remote_id()}, {self.status()}>"
+        return f"<MoqSession with {self.remote_id()}>"
 
 
 def _as_transport(transport: Transport | Connection) -> Transport:
