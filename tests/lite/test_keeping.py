@@ -13,7 +13,7 @@ from iroh_moq.lite.version import VERSIONS
 from iroh_moq.model import OriginProducer
 from iroh_moq.model.track import TrackState
 from iroh_moq.transport.memory import MemoryTransport
-from tests.conftest import MakePair, within
+from tests.conftest import MakePair, idle, within
 
 LOST = SessionError(None, "lost")
 
