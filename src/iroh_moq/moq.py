@@ -186,7 +186,8 @@ class Moq:
         Args:
             remote: the peer's EndpointAddr, EndpointId, ticket, or id as text.
             access: what the peer may do in the session; everything, without it. Where the peer has
-                dialled at the same time, what ``authorize`` allows it is a limit as well.
+                dialled at the same time, what ``authorize`` allows it is a limit as well. What it
+                may do in a session that it dials later is for ``authorize`` alone.
 
         Raises:
             InvalidType, InvalidArgument: ``remote`` is none of these, or this endpoint itself; or
