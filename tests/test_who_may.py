@@ -404,6 +404,13 @@ class TestConnect:
             if ours.conn().side().name == "SERVER":
                 assert ours.access == Access(publish=["a"], subscribe=["b"])
 
+    async def test_the_limit_goes_with_its_session(self) -> None:
+        async with pair() as (alice, bob):
+            session = await alice.connect(bob.ticket(), access=Access(publish=[]))
+            session.close()
+            # Before the end of the first has been seen out.
+            assert (await alice.connect(bob.ticket())).access == Access()
+
     async def test_the_limit_goes_with_its_attempt(self) -> None:
         async with pair() as (alice, bob):
             ticket = bob.ticket()

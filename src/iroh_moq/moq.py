@@ -197,7 +197,8 @@ class Moq:
         Args:
             remote: the peer's EndpointAddr, EndpointId, ticket, or id as text.
             access: what the peer may do in the session; everything, without it. Where the peer has
-                dialled at the same time, what ``authorize`` allows it is a limit as well.
+                dialled at the same time, what ``authorize`` allows it is a limit as well. What it
+                may do in a session that it dials later is for ``authorize`` alone.
             reconnect: True or a `Reconnect` for a session that comes back when its connection is lost (or
                 closed by the peer with code 0, as by one that is restarted). What is published in it is
                 announced again, and what is read goes on with the next group: the readers notice nothing
