@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from iroh import Connection, Endpoint, EndpointAddr
 
@@ -177,7 +178,7 @@ class Actor:
         self._peers: dict[str, _Peer] = {}
         self._published: dict[str, BroadcastProducer] = {}
         self._endings: dict[str, Callable[[], None]] = {}
-        self._streams: set[IncomingSessionStream] = set()
+        self._streams: WeakSet[IncomingSessionStream] = WeakSet()
         self._tasks = TaskScope("moq")
         self._owner = TaskScope("moq")
         self._closed = False
@@ -220,6 +221,8 @@ class Actor:
         try:
             while not isinstance(event := await self._inbox.get(), _Stop):
                 self._handle(event)
+                # What it is about may end long before the next one comes.
+                del event
         finally:
             self._closed = True
             await self._shut_down()
@@ -415,7 +418,7 @@ class Actor:
             _answer(reply, session)
         self._tasks.spawn(self._watch(name, session), "watch")
         if not we_dialled:
-            for stream in self._streams:
+            for stream in list(self._streams):
                 stream._push(session)
 
     def _discard(self, session: MoqSession) -> None:
@@ -455,7 +458,7 @@ class Actor:
                     self._discard(session)
         for name in list(self._published):
             self._forget(name)
-        for stream in self._streams:
+        for stream in list(self._streams):
             stream._end()
         ending: list[MoqSession] = []
         for peer in self._peers.values():

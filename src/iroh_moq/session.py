@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -40,6 +41,8 @@ class MoqSession:
         self._subscribe = OriginProducer()
         self._announced = self._subscribe.consume()
         self._lite = LiteSession(transport, self._publish.consume(), self._subscribe)
+        # A broadcast outlives many sessions, and must not know of those that have ended.
+        self._lite.when_over(partial(self._publish._state.close, None))
 
     @classmethod
     async def connect(cls, endpoint: Endpoint, remote: EndpointLike) -> MoqSession:
