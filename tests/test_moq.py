@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from contextlib import AsyncExitStack
+from weakref import ref
 
 import pytest
 from iroh import EndpointAddr, EndpointBuilder, EndpointId, SecretKey
@@ -248,6 +249,20 @@ class TestASessionEnds:
 
 
 class TestPublish:
+    async def test_a_broadcast_that_has_ended_is_kept_by_nobody(self) -> None:
+        async with bound() as alice:
+            broadcast = BroadcastProducer()
+            await alice.publish("cam", broadcast)
+            broadcast.finish()
+            async with asyncio.timeout(PATIENCE):
+                # Looked at, as to ask would be the last that the actor has heard of.
+                while alice._actor._published:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            known = ref(broadcast)
+            del broadcast
+            gc.collect()
+            assert known() is None
+
     async def test_to_live_sessions_and_to_later_ones(self) -> None:
         async with pair() as (alice, bob), bound() as carol:
             live = await bob.connect(alice.ticket())
@@ -439,6 +454,12 @@ class TestSubscribe:
 
 
 class TestIncomingSessions:
+    async def test_a_stream_that_was_thrown_away_is_kept_by_nobody(self) -> None:
+        async with bound() as alice:
+            streams = [ref(alice.incoming_sessions()) for _ in range(3)]
+            gc.collect()
+            assert [stream() for stream in streams] == [None] * 3
+
     async def test_each_stream_gets_each_incoming_session_once_and_no_outgoing(self) -> None:
         async with pair() as (alice, bob), bound() as carol:
             streams = [alice.incoming_sessions(), alice.incoming_sessions()]

@@ -152,6 +152,17 @@ class TestBandwidth:
 
 
 class TestEnding:
+    async def test_a_broadcast_forgets_those_it_was_offered_to(self, memory_pair: MakePair) -> None:
+        """It may outlive any number of them."""
+        producer = BroadcastProducer()
+        for _ in range(3):
+            first, second = await sessions(memory_pair)
+            async with first, second, within():
+                first.publish("cam", producer.consume())
+                await second.subscribe("cam")
+            await idle()
+        assert not producer._state.on_close
+
     async def test_a_block_closes_it_well(self, memory_pair: MakePair) -> None:
         first, second = await sessions(memory_pair)
         async with within():

@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from iroh_moq import Error
 from iroh_moq.lite.messages import Announce, Group, Subscribe, SubscribeOk
+from iroh_moq.lite.version import version_of
 from iroh_moq.lite.wire import varint
 from iroh_moq.model import Subscription
 from iroh_moq.transport import RecvStream, SendStream, Transport
@@ -41,6 +42,7 @@ class Hostile:
 
     def __init__(self, transport: Transport, corpus: Mapping[str, Sequence[bytes]], chance: random.Random) -> None:
         self._transport = transport
+        self._version = version_of(transport.alpn)
         self._chance = chance
         self._requests = Mutator(chance, [*corpus["RequestDecoder"], *_REAL_REQUESTS])
         self._groups = Mutator(chance, [*corpus["GroupDecoder"], *_REAL_GROUPS])
@@ -136,9 +138,9 @@ class Hostile:
         with suppress(Error):
             request = bytes(await recv.read())
             if request[:1] == b"\x01":
-                await send.write(Announce(True, f"bad/{chance.getrandbits(16)}", 1).encode())
+                await send.write(Announce(True, f"bad/{chance.getrandbits(16)}", 1).encode(self._version))
             elif request[:1] == b"\x02" and chance.random() < 0.7:
-                await send.write(SubscribeOk(Subscription()).encode())
+                await send.write(SubscribeOk(Subscription()).encode(self._version))
                 await self._hostile_groups(request)
             await asyncio.sleep(0.01 * chance.random())
             await self._send(send, self._answers.make())

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from iroh import Connection, Endpoint, EndpointAddr
 
@@ -242,7 +243,7 @@ class Actor:
         self._published: dict[str, BroadcastProducer] = {}
         self._endings: dict[str, Callable[[], None]] = {}
         self._offers: dict[str, Offer] = {}
-        self._streams: set[IncomingSessionStream] = set()
+        self._streams: WeakSet[IncomingSessionStream] = WeakSet()
         self.counters = Counters()
         self.refusals = Refusals()
         self._tasks = TaskScope("moq")
@@ -290,6 +291,8 @@ class Actor:
         try:
             while not isinstance(event := await self._inbox.get(), _Stop):
                 self._handle(event)
+                # What it is about may end long before the next one comes.
+                del event
         finally:
             self._closed = True
             await self._shut_down()
@@ -570,6 +573,9 @@ class Actor:
             if not peer.waiting and peer.dialling is not None and not peer.away:
                 peer.dialling.cancel()
                 peer.dialling = None
+                if peer.held is not None:
+                    # What the peer has dialled waited for our own dial.
+                    self._take_held(name, peer)
             self._tidy(name)
 
     def _incoming(self, transport: IrohTransport, access: Access) -> None:
@@ -640,7 +646,7 @@ class Actor:
         self._answer_waiting(peer, session)
         self._tasks.spawn(self._watch(name, session), "watch")
         if not we_dialled:
-            for stream in self._streams:
+            for stream in list(self._streams):
                 stream._push(session)
 
     def _discard(self, dialled: MoqSession | _Arrived) -> None:
@@ -689,7 +695,7 @@ class Actor:
                     self._discard(dialled)
         for name in list(self._published):
             self._forget(name)
-        for stream in self._streams:
+        for stream in list(self._streams):
             stream._end()
         ending: list[MoqSession] = []
         for peer in self._peers.values():

@@ -50,6 +50,7 @@ class MoqSession:
         self._changed = Signal()
         self._end: SessionError | None = None
         self._lite = LiteSession(transport, self._publish.consume(), self._subscribe, policy, origin_id, self._kept)
+        self._lite.when_over(self._over)
 
     @classmethod
     async def connect(
@@ -294,13 +295,21 @@ class MoqSession:
             self._kept,
             first,
         )
+        self._lite.when_over(self._over)
         self._changed.notify()
+
+    def _over(self) -> None:
+        """Nothing of a connection is left. A broadcast outlives many sessions, and must not know of those that
+        have ended."""
+        if self.is_closed:
+            self._publish._state.close(None)
 
     def _finish(self, error: SessionError) -> None:
         """Nothing brings the session back."""
         if self._end is None:
             self._end = error
             self._kept.end(self._subscribe._state, SessionClosed(error))
+            self._publish._state.close(None)
             self._changed.notify()
 
     async def __aenter__(self) -> MoqSession:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from random import randrange
 
 from ..aio import TaskScope
@@ -133,6 +133,10 @@ class LiteSession:
         if not self._supervisor.done():
             await asyncio.wait((self._supervisor,))
         return error
+
+    def when_over(self, call: Callable[[], object]) -> None:
+        """Calls something once nothing of the session is left."""
+        self._supervisor.add_done_callback(lambda _: call())
 
     def probe(self) -> AsyncGenerator[int | None, None]:
         """The peer's reports of what the path carries towards us, in bits per second."""

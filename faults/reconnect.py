@@ -1,0 +1,80 @@
+"""Sessions that come back, as far as an application has to see to that: the one place to change.
+
+A peer that is killed or frozen says nothing, and a connection that carries nothing is given up only
+after the library's idle timeout, of half a minute. So every server here publishes a heartbeat, and
+who has connected to it reads that: silence for too long is the end of the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+from iroh_moq import BroadcastProducer, ConnectError, Error, Moq, MoqSession, ServerError
+
+__all__ = ["beat", "sessions"]
+
+_BEAT = "beat"
+_EVERY = 0.1
+_PAUSE = 0.2
+"""Seconds between two beats, and from the end of a session to the next attempt."""
+
+
+async def beat(moq: Moq) -> None:
+    """Publishes the heartbeat, for ever."""
+    with BroadcastProducer() as broadcast:
+        track = broadcast.create_track(_BEAT)
+        await moq.publish(_BEAT, broadcast)
+        while True:
+            track.write_frame(b"")
+            await asyncio.sleep(_EVERY)
+
+
+async def sessions(
+    moq: Moq, remote: str, silence: float | None, say: Callable[[str], None]
+) -> AsyncIterator[MoqSession]:
+    """A session with a peer, and another one whenever that has ended.
+
+    Args:
+        moq: the local end.
+        remote: the peer's ticket.
+        silence: seconds without a heartbeat after which a session is given up; without it, that is
+            left to the library.
+        say: told why each session, or attempt at one, has ended.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(silence and 4 * silence):
+                session = await moq.connect(remote)
+        except TimeoutError:
+            say("no answer")
+        except (ConnectError, ServerError) as error:
+            say(str(error))
+        else:
+            watching = asyncio.create_task(_watch(session, silence, say))
+            try:
+                yield session
+            finally:
+                watching.cancel()
+            if not session.is_closed:
+                session.close(0, "begin again")
+            say(str(await session.closed()))
+        await asyncio.sleep(_PAUSE)
+
+
+async def _watch(session: MoqSession, silence: float | None, say: Callable[[str], None]) -> None:
+    if silence is None:
+        return
+    with suppress(Error):
+        try:
+            async with asyncio.timeout(4 * silence):
+                broadcast = await session.subscribe(_BEAT)
+            async with broadcast.subscribe_track(_BEAT) as track:
+                while True:
+                    async with asyncio.timeout(silence):
+                        if await track.next_group() is None:
+                            return
+        except TimeoutError:
+            say("silence")
+            session.close(0, "silence")

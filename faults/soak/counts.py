@@ -1,0 +1,71 @@
+"""What is counted in a pause: everything that a leak would make more."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from iroh_moq import Moq
+from iroh_moq.transport.driver import driver
+from iroh_moq.transport.iroh_native import driver_of
+
+from ..memory import descriptors, resident
+
+__all__ = ["Sample", "kinds_alive", "take"]
+
+_PACKAGES = ("iroh_moq.", "iroh.")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The counts of one pause. Those named in `EQUAL` must be the same in every one."""
+
+    seconds: float
+    resident: int
+    blocks: int
+    objects: int
+    """Of the library and of the `iroh` package, whose objects are handles of what Rust keeps."""
+    tasks: int
+    files: int
+    calls: int
+    """Under way in the native driver."""
+    peers: int
+
+    EQUAL = ("objects", "tasks", "files", "calls", "peers")
+
+    def counts(self) -> dict[str, int]:
+        """Those that must be the same."""
+        found: dict[str, Any] = asdict(self)
+        return {name: found[name] for name in self.EQUAL}
+
+
+def kinds_alive() -> Counter[str]:
+    """The objects of the library and of the `iroh` package, by class."""
+    found: Counter[str] = Counter()
+    for each in gc.get_objects():
+        kind = type(each)
+        if isinstance(kind.__module__, str) and kind.__module__.startswith(_PACKAGES):
+            found[f"{kind.__module__}.{kind.__qualname__}"] += 1
+    return found
+
+
+def take(moq: Moq, started: float) -> Sample:
+    """Counts everything now. Garbage is collected first: what is left is held by somebody."""
+    for _ in range(3):
+        gc.collect()
+    pending = driver_of(asyncio.get_running_loop(), driver.module).pending() if driver.module is not None else 0
+    return Sample(
+        seconds=time.monotonic() - started,
+        resident=resident(),
+        blocks=sys.getallocatedblocks(),
+        objects=sum(kinds_alive().values()),
+        tasks=len(asyncio.all_tasks()),
+        files=descriptors(),
+        calls=pending,
+        peers=len(moq._actor._peers),
+    )
