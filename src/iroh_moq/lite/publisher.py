@@ -80,11 +80,13 @@ class Publisher:
         """One stream from its request to its end, whatever that end is."""
         send.set_priority(CONTROL_PRIORITY)
         requests = _Requests(recv)
+        subscribe: Subscribe | None = None
         try:
             request = await requests.next()
             if isinstance(request, AnnounceRequest):
                 await self._announce(request, requests, send)
             elif isinstance(request, Subscribe):
+                subscribe = request
                 await self._subscription(request, requests, send)
             elif isinstance(request, ProbeRequest):
                 await self._probe(requests, send)
@@ -100,7 +102,8 @@ class Publisher:
             recv.stop(ErrorCode.CANCEL)
             raise
         except MoqError as error:
-            self._policy.refused(logger, "stream", error)
+            about = (subscribe.broadcast, subscribe.track) if subscribe else None
+            self._policy.refused(logger, "stream", error, about=about)
             send.reset(error.code)
             recv.stop(error.code)
         except Error as error:
@@ -221,6 +224,8 @@ class _Serving:
         send: SendStream,
     ) -> None:
         broadcast = policy.find(origin, request.broadcast)
+        about = fields(peer=policy.peer, broadcast=request.broadcast, track=request.track)
+        logger.debug("%s subscribes to %r of %r", policy.peer, request.track, request.broadcast, extra=about)
         if not request.track:
             raise MoqError(ErrorCode.NOT_FOUND, f"no track of {request.broadcast!r} is named")
         self._transport = transport
