@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from iroh_moq.log import JsonFormatter, TextFormatter, fields
-from tests.endpoints import PATIENCE, pair
+from iroh_moq import MoqError
+from iroh_moq.log import FIELDS, JsonFormatter, TextFormatter, fields
+from tests.endpoints import PATIENCE, pair, published, subscribed
 
 
 def record(text: str = "%s was refused", *values: object, **about: str) -> logging.LogRecord:
@@ -59,6 +60,28 @@ def test_what_a_peer_says_stays_in_its_line(text: str) -> None:
     assert line.isprintable()
     assert json.loads(JsonFormatter().format(made))["message"] == text
     JsonFormatter().format(made).encode()
+
+
+async def test_records_of_streams_have_the_broadcast_and_the_track(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "iroh_moq")
+    async with pair() as (alice, bob):
+        _, track = await published(alice)
+        session, consumer = await subscribed(alice, bob)
+        async with consumer.subscribe_track("video"):
+            await asyncio.wait_for(track.used(), PATIENCE)
+        missing = consumer.subscribe_track("audio")
+        with pytest.raises(MoqError):
+            await asyncio.wait_for(missing.next_group(), PATIENCE)
+        session.close()
+    seen = [(*(vars(entry).get(name) for name in FIELDS), entry.name) for entry in caplog.records]
+    here, there = str(alice.id()), str(bob.id())
+    for expected in (
+        (None, "cam", None, None, "iroh_moq.actor"),
+        (there, "cam", "video", None, "iroh_moq.lite.publisher"),
+        (here, "cam", "video", None, "iroh_moq.lite.subscriber"),
+        (there, "cam", "audio", "not_found", "iroh_moq.lite.publisher"),
+    ):
+        assert expected in seen
 
 
 async def test_records_of_sessions_have_the_peer(caplog: pytest.LogCaptureFixture) -> None:

@@ -346,6 +346,7 @@ class Actor:
             self._offers.pop(name, None)
             if audience != EVERYBODY:
                 self._offers[name] = Offer(producer._state, audience)
+            logger.debug("broadcast %r is published", name, extra=fields(broadcast=name))
         for session in self._sessions():
             self._offer(session, name, producer, before)
 
@@ -362,6 +363,7 @@ class Actor:
     def _unpublish(self, name: str) -> None:
         producer = self._forget(name)
         if producer is not None:
+            logger.debug("broadcast %r is published no more", name, extra=fields(broadcast=name))
             consumer = producer.consume()
             for session in self._sessions():
                 session.origin_producer().unpublish_broadcast(name, consumer)

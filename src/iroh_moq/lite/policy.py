@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from ..access import EVERYTHING, Access, Offer
 from ..errors import ErrorCode, MoqError
+from ..log import fields
 from ..metrics import Counters, code_label
 from ..model.broadcast import BroadcastConsumer
 from ..model.origin import OriginConsumer
@@ -128,16 +129,35 @@ class Policy:
 
     # What was refused
 
-    def refused(self, logger: logging.Logger, what: str, error: MoqError, level: int = logging.INFO) -> None:
-        """Something of the peer's was ended with an error of this side's."""
+    def refused(
+        self,
+        logger: logging.Logger,
+        what: str,
+        error: MoqError,
+        *,
+        level: int = logging.INFO,
+        about: tuple[str, str] | None = None,
+    ) -> None:
+        """Something of the peer's was ended with an error of this side's.
+
+        Args:
+            logger: that of the layer.
+            what: a word for it.
+            error: says why.
+            level: of the line in the log, where the reason has none of its own.
+            about: the names of the broadcast and the track, where there are any.
+        """
+        broadcast, track = about or (None, None)
         if isinstance(error, Refused):
             reason, level = error.reason, logging.WARNING
         elif error.code in _REFUSALS:
             reason = code_label(error.code)
         else:
-            logger.info("%s of %s ended: %s", what, self.peer, error, extra={"peer": self.peer})
+            extra = fields(peer=self.peer, broadcast=broadcast, track=track)
+            logger.info("%s of %s ended: %s", what, self.peer, error, extra=extra)
             return
-        self.refusals.add(logger, level, self.peer, reason, f"{what} of {self.peer} refused: {error}")
+        text = f"{what} of {self.peer} refused: {error}"
+        self.refusals.add(logger, level, self.peer, reason, text, broadcast=broadcast, track=track)
 
 
 def _not_found(path: str) -> MoqError:

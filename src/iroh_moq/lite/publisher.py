@@ -127,11 +127,13 @@ class Publisher:
         """One stream from its request to its end, whatever that end is."""
         send.set_priority(CONTROL_PRIORITY)
         requests = _Requests(recv, self._version)
+        subscribe: Subscribe | None = None
         try:
             request = await requests.next()
             if isinstance(request, AnnounceRequest):
                 await self._announce(request, requests, send)
             elif isinstance(request, Subscribe):
+                subscribe = request
                 await self._subscription(request, requests, send)
             elif isinstance(request, Fetch):
                 await self._fetch(request, requests, send)
@@ -154,7 +156,8 @@ class Publisher:
             recv.stop(ErrorCode.CANCEL)
             raise
         except MoqError as error:
-            self._policy.refused(logger, "stream", error)
+            about = (subscribe.broadcast, subscribe.track) if subscribe else None
+            self._policy.refused(logger, "stream", error, about=about)
             send.reset(error.code)
             recv.stop(error.code)
         except Error as error:
@@ -369,6 +372,8 @@ class _Serving:
         requests: _Requests,
         send: SendStream,
     ) -> None:
+        about = fields(peer=policy.peer, broadcast=request.broadcast, track=request.track)
+        logger.debug("%s subscribes to %r of %r", policy.peer, request.track, request.broadcast, extra=about)
         self._transport = transport
         self._version = version
         self._tasks = tasks

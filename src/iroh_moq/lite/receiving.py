@@ -486,7 +486,9 @@ class _GroupReceiver:
         if isinstance(error, StreamReset):
             self._broken(canonical(error.code))
         elif isinstance(error, MoqError):
-            self._receiver.policy.refused(logger, "group stream", error)
+            subscription = self._subscription
+            about = (subscription.path, subscription.track.name) if subscription else None
+            self._receiver.policy.refused(logger, "group stream", error, about=about)
             self._stream.stop(error.code)
             self._broken(error.code)
         elif isinstance(error, ConnectionLost):

@@ -111,7 +111,7 @@ class Subscriber:
                 send.reset(ErrorCode.CANCEL)
                 recv.stop(ErrorCode.CANCEL)
             except MoqError as error:
-                self._policy.refused(logger, "announcements", error, logging.WARNING)
+                self._policy.refused(logger, "announcements", error, level=logging.WARNING)
                 send.reset(error.code)
                 recv.stop(error.code)
         except ConnectionLost:
@@ -222,6 +222,8 @@ class Subscriber:
             track.without_datagrams = unsupported(self._version, "datagrams")
         subscription = Receiving(self._next_id, path, broadcast, track, self._transport, progress, glance=glance)
         self._next_id += 1
+        about = fields(peer=self._policy.peer, broadcast=path, track=track.name)
+        logger.debug("subscribing to %r of %r at %s", track.name, path, self._policy.peer, extra=about)
         # Before the request is on its way, as its groups may come faster than its answer.
         self._receiver.subscriptions[subscription.id] = subscription
         self._tasks.spawn(self._run_subscription(subscription), f"subscribe {path} {track.name}")
@@ -247,7 +249,8 @@ class Subscriber:
                     MoqError(canonical(error.code), f"track {track.name!r} of {subscription.path!r}"), discard=False
                 )
             except MoqError as error:
-                self._policy.refused(logger, "answer", error, logging.WARNING)
+                about = subscription.path, track.name
+                self._policy.refused(logger, "answer", error, level=logging.WARNING, about=about)
                 send.reset(error.code)
                 recv.stop(error.code)
                 track.fail(error, discard=False)
