@@ -200,7 +200,7 @@ def track_of(broadcast: BroadcastProducer) -> TrackProducer:
 class TestChains:
     @pytest.mark.parametrize("hops", [1, 2, 3])
     async def test_all_of_it_goes_through_relays(self, memory_pair: MakePair, hops: int) -> None:
-        async with chain(memory_pair, [NEWEST] * hops) as (publisher, subscriber), within():
+        async with chain(memory_pair, [NEWEST] * hops) as (publisher, subscriber), within(PATIENCE):
             broadcast, consumer = await offered(publisher, subscriber)
             assert consumer.hops == hops
             assert consumer._state.route == tuple(range(1, hops + 1))
@@ -226,7 +226,7 @@ class TestChains:
 
     @pytest.mark.parametrize("alpns", [[ALPN, NEWEST], [NEWEST, ALPN], [ALPNS[1], NEWEST], [NEWEST, ALPNS[1]]])
     async def test_a_relay_between_versions(self, memory_pair: MakePair, alpns: list[bytes]) -> None:
-        async with chain(memory_pair, alpns) as (publisher, subscriber), within():
+        async with chain(memory_pair, alpns) as (publisher, subscriber), within(PATIENCE):
             broadcast, consumer = await offered(publisher, subscriber)
             assert consumer.hops == 2
             track = track_of(broadcast)

@@ -446,7 +446,7 @@ class TestPriorities:
             low, high, middle = group_streams(link.transport)
             assert low < middle < high
 
-    async def test_newest_group_first_and_control_streams_before_all(self, linked: Linked) -> None:
+    async def test_whole_groups_in_their_order_and_control_streams_before_all(self, linked: Linked) -> None:
         async with linked() as link:
             _, track = published(link)
             for _ in range(3):
@@ -455,7 +455,7 @@ class TestPriorities:
             for _ in range(3):
                 assert await read_group(reader, as_arrived=True)
             groups = group_streams(link.transport)
-            assert groups == sorted(set(groups))
+            assert groups == sorted(set(groups), reverse=True)
             control = [priority for stream, priority in link.transport.priorities.items() if not stream & 2]
             # Our request for announcements, and Rust's, its probe, its subscription, and what the track is.
             assert len(control) == 4 + version_of(link.session.alpn).track_info

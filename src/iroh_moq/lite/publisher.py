@@ -12,12 +12,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from ..aio import Signal, TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError
 from ..log import fields
 from ..model.broadcast import BroadcastConsumer, BroadcastState
+from ..model.group import GroupConsumer
 from ..model.origin import OriginConsumer
 from ..model.path import strip_prefix
 from ..model.subscription import MAX_GROUP, Subscription
@@ -50,9 +52,10 @@ from .messages import (
     TrackRequest,
 )
 from .policy import Policy
-from .priority import CONTROL_PRIORITY, group_priority
+from .priority import CONTROL_PRIORITY, group_priority, level
 from .sending import GroupSender, reset_code, send_frames
 from .version import MAX_HOPS, Reply, Version
+from .window import Window
 from .wire import varint
 
 __all__ = ["Publisher"]
@@ -97,6 +100,7 @@ class Publisher:
         self._origin_id = origin_id
         self._tasks = tasks
         self._policy = policy
+        self._window = Window(transport)
         self._opened = asyncio.Event()
         self._subscriptions: set[int] = set()
 
@@ -176,7 +180,15 @@ class Publisher:
         try:
             broadcast = self._broadcast(request.broadcast, request.track)
             serving = _Serving(
-                self._transport, self._version, broadcast, self._tasks, self._policy, request, requests, send
+                self._transport,
+                self._version,
+                self._window,
+                broadcast,
+                self._tasks,
+                self._policy,
+                request,
+                requests,
+                send,
             )
             await serving.run()
         finally:
@@ -365,6 +377,7 @@ class _Serving:
         self,
         transport: Transport,
         version: Version,
+        window: Window,
         broadcast: BroadcastState,
         tasks: TaskScope,
         policy: Policy,
@@ -376,6 +389,7 @@ class _Serving:
         logger.debug("%s subscribes to %r of %r", policy.peer, request.track, request.broadcast, extra=about)
         self._transport = transport
         self._version = version
+        self._window = window
         self._tasks = tasks
         self._counters = policy.counters
         self._id = request.id
@@ -384,6 +398,10 @@ class _Serving:
         self._wishes = request.wishes
         self._consumer = TrackConsumer(broadcast.subscribe(request.track, request.wishes), request.wishes)
         self._track = self._consumer._state
+        self._held: deque[GroupConsumer] = deque()
+        """Whole groups that there was no room to commit, in the order of arrival."""
+        self._dropped: list[int] = []
+        """Those of them that were let go, and the subscriber is yet to hear of."""
         self._sending: dict[int, GroupSender] = {}
         self._sent = Signal()
         self._failure: Error | None = None
@@ -418,6 +436,8 @@ class _Serving:
             self._counters.peer_subscriptions -= 1
             serving.cancel()
             self._consumer.close()
+            for group in self._held:
+                group.close()
             for sender in list(self._sending.values()):
                 sender.give_up(reset_code(self._failure))
             await self._groups.aclose()
@@ -446,7 +466,7 @@ class _Serving:
             end_group=wishes.end_group,
         )
         for sender in self._sending.values():
-            sender.set_priority(group_priority(wishes, self._track.priority, sender.state.sequence))
+            sender.set_priority(group_priority(wishes, self._track.priority, sender.state.sequence, sender.commitment))
         self._expire()
 
     # The groups
@@ -470,22 +490,30 @@ class _Serving:
         unstarted = Reply.START in replies
         following = wishes.start_group
         begun, encoded_id = 0, varint(self._id)
-        while (group := await self._consumer.recv_group()) is not None:
+        while (group := await self._next_group()) is not None:
             sequence = group.sequence
             if unstarted:
                 unstarted = False
                 await self._send.write(SubscribeStart(sequence).encode(self._version))
+            if self._dropped:
+                await self._report_let_go()
             if following is not None and sequence > following:
                 await self._report_dropped(following, sequence - 1)
             following = max(following or 0, sequence + 1)
             stream = self._transport.open_uni_nowait() or await self._transport.open_uni()
-            stream.set_priority(group_priority(self._wishes, self._track.priority, sequence))
-            sender = self._sending[sequence] = GroupSender(stream, group, self._version, self._done, self._counters)
+            sender = GroupSender(stream, group, self._version, self._done, self._counters)
+            self._sending[sequence] = sender
+            if group._state.finished:
+                self._commit(sender)
+            stream.set_priority(group_priority(self._wishes, self._track.priority, sequence, sender.commitment))
             sender.start(encoded_id, len(self._track.readers) > 1, self._groups)
             self._keep_up()
             begun += 1
-            if begun % _BATCH == 0:
+            if begun % _BATCH == 0 or self._held:
+                # Room is shared with the other subscriptions.
                 await asyncio.sleep(0)
+        if self._dropped:
+            await self._report_let_go()
         if Reply.END in replies:
             await self._send.write(SubscribeEnd(self._track.next_sequence()).encode(self._version))
         while self._sending:
@@ -496,6 +524,90 @@ class _Serving:
         end = min(end, self._track.dropped_through)
         if start <= end:
             await self._send.write(SubscribeDrop(start, end, ErrorCode.OLD).encode(self._version))
+
+    async def _report_let_go(self) -> None:
+        """Says which groups were let go before they were begun."""
+        dropped, self._dropped = sorted(self._dropped), []
+        drops: list[SubscribeDrop] = []
+        for sequence in dropped:
+            if drops and drops[-1].end == sequence - 1:
+                drops[-1] = replace(drops[-1], end=sequence)
+            else:
+                drops.append(SubscribeDrop(sequence, sequence, ErrorCode.OLD))
+        await self._send.write(b"".join(drop.encode(self._version) for drop in drops))
+
+    # What there is no room for
+
+    async def _next_group(self) -> GroupConsumer | None:
+        """The group to begin next: as they arrive; where there was no room for some, the newest of those, or
+        the oldest if the subscription is ordered. None at the end of the track."""
+        while True:
+            group = self._consumer.recv_group_nowait()
+            if group is None:
+                if self._held:
+                    group = self._next_held()
+                    if group is not None:
+                        return group
+                    if self._held:
+                        await self._room_or_news()
+                    continue
+                group = await self._consumer.recv_group()
+                if group is None:
+                    return None
+            if not self._must_wait(group):
+                return group
+            self._hold(group)
+
+    def _must_wait(self, group: GroupConsumer) -> bool:
+        """Whether a group has to wait for room: only one that is whole, as others are sent as they grow."""
+        if self._wishes.reliable or not group._state.finished:
+            return False
+        return bool(self._held) or not self._window.has_room(self._level)
+
+    @property
+    def _level(self) -> int:
+        return level(self._wishes, self._track.priority)
+
+    def _hold(self, group: GroupConsumer) -> None:
+        self._held.append(group)
+        if len(self._held) > 2 * len(self._track.groups) + _BATCH:
+            # The cache has let most of them go.
+            kept = deque(group for group in self._held if group._state.error is None)
+            for gone in self._held:
+                if gone._state.error is not None:
+                    self._let_go(gone)
+            self._held = kept
+        if self._expiry is None:
+            self._expire()
+
+    def _next_held(self) -> GroupConsumer | None:
+        """The group that is first in turn, if there is room for one."""
+        while self._held and (self._wishes.reliable or self._window.has_room(self._level)):
+            group = self._held.popleft() if self._wishes.ordered else self._held.pop()
+            if group._state.error is None:
+                return group
+            self._let_go(group)
+        return None
+
+    def _let_go(self, group: GroupConsumer) -> None:
+        self._dropped.append(group.sequence)
+        group.close()
+
+    async def _room_or_news(self) -> None:
+        """Waits until there may be room, or another group, or other wishes."""
+        signals = self._window.changed, self._track.changed
+        changes = [signal.future() for signal in signals]
+        try:
+            await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for signal, change in zip(signals, changes, strict=True):
+                signal.forget(change)
+
+    def _commit(self, sender: GroupSender) -> None:
+        """Counts a group that is handed over as a whole, until it has arrived."""
+        if not self._wishes.reliable:
+            sender.committed = self._level, sender.state.size
+            sender.commitment = self._window.take(*sender.committed)
 
     # Datagrams
 
@@ -515,6 +627,8 @@ class _Serving:
         if self._sending.get(sender.state.sequence) is sender:
             del self._sending[sender.state.sequence]
             self._sent.notify()
+            if sender.commitment is not None:
+                self._window.give_back(*sender.committed)
 
     def _keep_up(self) -> None:
         """Looks for groups to give up, after another one has begun."""
@@ -537,6 +651,15 @@ class _Serving:
         if limit is None:
             return
         now, earliest = time.monotonic(), math.inf
+        while self._held:
+            superseded = self._held[0]._state.superseded
+            if superseded is None:
+                break
+            left = superseded + limit - now
+            if left > 0:
+                earliest = left
+                break
+            self._let_go(self._held.popleft())
         for sender in list(self._sending.values()):
             if sender.state.superseded is not None:
                 left = sender.state.superseded + limit - now

@@ -50,7 +50,20 @@ def _same_time_and_size(size: int) -> bytes:
 class GroupSender:
     """Writes a group to a stream of its own, and is done once all of it was acknowledged or given up."""
 
-    __slots__ = ("_counters", "_done", "_encoder", "_group", "_pace", "_stamp", "_stream", "state", "task", "written")
+    __slots__ = (
+        "_counters",
+        "_done",
+        "_encoder",
+        "_group",
+        "_pace",
+        "_stamp",
+        "_stream",
+        "commitment",
+        "committed",
+        "state",
+        "task",
+        "written",
+    )
 
     def __init__(
         self,
@@ -64,6 +77,10 @@ class GroupSender:
         self.task: asyncio.Task[None] | None = None
         self.written = False
         """Whether the connection has all of it."""
+        self.commitment: int | None = None
+        """Its place among the groups that were committed, or None for one that is still written."""
+        self.committed = 0, 0
+        """The level and the bytes with which it was."""
         self._stream = stream
         self._group = group
         self._encoder = FrameEncoder(group, version)
