@@ -4,6 +4,13 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Runs tests. They are of real networks and processes, on what may be a busy machine: those that fail are run once
+# more, alone, and only then it is a failure. What was run twice is said.
+define run
+$(BIN)/python -m pytest $(1) || { [ $$? = 1 ] && printf '\nOnce more, alone, what has failed:\n' && \
+$(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none $(2); }
+endef
+
 .PHONY: demo test style types tests tests-without-driver bench clean
 
 demo: $(VENV)/.installed
@@ -19,12 +26,12 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 tests: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term $(ARGS)
+	@$(call run,-n auto --cov --cov-report=term $(ARGS),--cov --cov-append)
 	$(BIN)/coverage report --include='*/iroh_moq/lite/*,*/iroh_moq/model/*' --fail-under=95
 
 # Once more without the native driver, what depends on it.
 tests-without-driver: $(VENV)/.dev
-	IROH_MOQ_NO_EXTENSION=1 $(BIN)/python -m pytest -n auto -m "not driver" tests/test_*.py tests/transport tests/cli tests/examples $(ARGS)
+	@export IROH_MOQ_NO_EXTENSION=1; $(call run,-n auto -m "not driver" tests/test_*.py tests/transport tests/cli tests/examples $(ARGS))
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -19,7 +19,7 @@ from tests.endpoints import PATIENCE, bare_endpoint, bound, next_news
 from tests.examples.programs import interruptible
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAM, BESIDE_AN_ENDPOINT, WHO_MAY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAM, BESIDE_AN_ENDPOINT, COMES_BACK, WHO_MAY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 async def test_the_program_at_a_prompt() -> None:
@@ -71,6 +71,38 @@ async def test_who_may_do_what() -> None:
         assert {(await next_news(news))[0] for _ in range(2)} == {"room/lobby", "room/private"}
         await moq.shutdown()
         await router.shutdown()
+
+
+async def test_sessions_that_come_back() -> None:
+    source = "async def program(moq, ticket, print):\n" + textwrap.indent(COMES_BACK, "    ")
+    scope: dict[str, Any] = dict(vars(iroh_moq))
+    exec(source, scope)
+    said: list[str] = []
+    async with bound() as moq, bound() as peer, within(PATIENCE):
+        incoming = peer.incoming_sessions()
+        program = asyncio.ensure_future(scope["program"](moq, peer.ticket(), said.append))
+        for times, code in enumerate((0, 5), 1):
+            other = await incoming.next()
+            assert other is not None
+            while said.count("connected") < times:  # noqa: ASYNC110 - there is no more to go by
+                await asyncio.sleep(0.01)
+            other.accept().close(code)
+        await program
+    assert said[0] == "connected"
+    assert said[-1] == "closed"
+    assert "reconnecting" in said
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    table = README[README.index("## What you can rely on") : README.index("## Sessions that come back")]
+    rows = [row for row in table.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        shown = re.findall(r"\[(\w[\w.]*)\]\((tests/[\w/.]+)\)", row.rsplit("|", 2)[1])
+        assert shown, row
+        for name, path in shown:
+            source = (Path(__file__).parent.parent / path).read_text()
+            assert path.endswith(f"/{name}") or f"class {name}:" in source, (name, path)
 
 
 def test_the_errors_are_all_there() -> None:
