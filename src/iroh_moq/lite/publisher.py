@@ -12,14 +12,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any
 
 from ..aio import Signal, TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError
 from ..log import fields
 from ..model.broadcast import BroadcastConsumer, BroadcastState
-from ..model.group import GroupConsumer
+from ..model.group import GroupState
 from ..model.origin import OriginConsumer
 from ..model.path import strip_prefix
 from ..model.subscription import MAX_GROUP, Subscription
@@ -398,10 +397,8 @@ class _Serving:
         self._wishes = request.wishes
         self._consumer = TrackConsumer(broadcast.subscribe(request.track, request.wishes), request.wishes)
         self._track = self._consumer._state
-        self._held: deque[GroupConsumer] = deque()
+        self._waiting: dict[int, GroupSender] = {}
         """Whole groups that there was no room to commit, in the order of arrival."""
-        self._dropped: list[int] = []
-        """Those of them that were let go, and the subscriber is yet to hear of."""
         self._sending: dict[int, GroupSender] = {}
         self._sent = Signal()
         self._failure: Error | None = None
@@ -436,8 +433,7 @@ class _Serving:
             self._counters.peer_subscriptions -= 1
             serving.cancel()
             self._consumer.close()
-            for group in self._held:
-                group.close()
+            self._window.leave(self)
             for sender in list(self._sending.values()):
                 sender.give_up(reset_code(self._failure))
             await self._groups.aclose()
@@ -466,7 +462,10 @@ class _Serving:
             end_group=wishes.end_group,
         )
         for sender in self._sending.values():
-            sender.set_priority(group_priority(wishes, self._track.priority, sender.state.sequence, sender.commitment))
+            if sender.state.sequence not in self._waiting:
+                self._rank(sender)
+        while wishes.reliable and self.send_next():
+            pass
         self._expire()
 
     # The groups
@@ -490,30 +489,32 @@ class _Serving:
         unstarted = Reply.START in replies
         following = wishes.start_group
         begun, encoded_id = 0, varint(self._id)
-        while (group := await self._next_group()) is not None:
+        while (group := await self._consumer.recv_group()) is not None:
             sequence = group.sequence
             if unstarted:
                 unstarted = False
                 await self._send.write(SubscribeStart(sequence).encode(self._version))
-            if self._dropped:
-                await self._report_let_go()
             if following is not None and sequence > following:
                 await self._report_dropped(following, sequence - 1)
             following = max(following or 0, sequence + 1)
             stream = self._transport.open_uni_nowait() or await self._transport.open_uni()
             sender = GroupSender(stream, group, self._version, self._done, self._counters)
             self._sending[sequence] = sender
-            if group._state.finished:
-                self._commit(sender)
-            stream.set_priority(group_priority(self._wishes, self._track.priority, sequence, sender.commitment))
-            sender.start(encoded_id, len(self._track.readers) > 1, self._groups)
+            if self._must_wait(sender.state):
+                # What it is goes ahead, so that the subscriber knows what is to come.
+                stream.set_priority(group_priority(self._wishes, self._track.priority, sequence, 0))
+                if sender.announce(encoded_id):
+                    self._waiting[sequence] = sender
+                    self._window.wait(self)
+            else:
+                if sender.state.finished:
+                    self._commit(sender)
+                self._rank(sender)
+                sender.start(encoded_id, self._is_shared, self._groups)
             self._keep_up()
             begun += 1
-            if begun % _BATCH == 0 or self._held:
-                # Room is shared with the other subscriptions.
+            if begun % _BATCH == 0:
                 await asyncio.sleep(0)
-        if self._dropped:
-            await self._report_let_go()
         if Reply.END in replies:
             await self._send.write(SubscribeEnd(self._track.next_sequence()).encode(self._version))
         while self._sending:
@@ -525,89 +526,45 @@ class _Serving:
         if start <= end:
             await self._send.write(SubscribeDrop(start, end, ErrorCode.OLD).encode(self._version))
 
-    async def _report_let_go(self) -> None:
-        """Says which groups were let go before they were begun."""
-        dropped, self._dropped = sorted(self._dropped), []
-        drops: list[SubscribeDrop] = []
-        for sequence in dropped:
-            if drops and drops[-1].end == sequence - 1:
-                drops[-1] = replace(drops[-1], end=sequence)
-            else:
-                drops.append(SubscribeDrop(sequence, sequence, ErrorCode.OLD))
-        await self._send.write(b"".join(drop.encode(self._version) for drop in drops))
+    # Groups that there is no room for
 
-    # What there is no room for
-
-    async def _next_group(self) -> GroupConsumer | None:
-        """The group to begin next: as they arrive; where there was no room for some, the newest of those, or
-        the oldest if the subscription is ordered. None at the end of the track."""
-        while True:
-            group = self._consumer.recv_group_nowait()
-            if group is None:
-                if self._held:
-                    group = self._next_held()
-                    if group is not None:
-                        return group
-                    if self._held:
-                        await self._room_or_news()
-                    continue
-                group = await self._consumer.recv_group()
-                if group is None:
-                    return None
-            if not self._must_wait(group):
-                return group
-            self._hold(group)
-
-    def _must_wait(self, group: GroupConsumer) -> bool:
+    def _must_wait(self, group: GroupState) -> bool:
         """Whether a group has to wait for room: only one that is whole, as others are sent as they grow."""
-        if self._wishes.reliable or not group._state.finished:
+        if not group.finished or self._wishes.reliable:
             return False
-        return bool(self._held) or not self._window.has_room(self._level)
+        return bool(self._waiting) or not self._window.has_room(self.level)
 
     @property
-    def _level(self) -> int:
+    def level(self) -> int:
+        """What counts of this subscription's groups before they do themselves."""
         return level(self._wishes, self._track.priority)
 
-    def _hold(self, group: GroupConsumer) -> None:
-        self._held.append(group)
-        if len(self._held) > 2 * len(self._track.groups) + _BATCH:
-            # The cache has let most of them go.
-            kept = deque(group for group in self._held if group._state.error is None)
-            for gone in self._held:
-                if gone._state.error is not None:
-                    self._let_go(gone)
-            self._held = kept
-        if self._expiry is None:
-            self._expire()
-
-    def _next_held(self) -> GroupConsumer | None:
-        """The group that is first in turn, if there is room for one."""
-        while self._held and (self._wishes.reliable or self._window.has_room(self._level)):
-            group = self._held.popleft() if self._wishes.ordered else self._held.pop()
-            if group._state.error is None:
-                return group
-            self._let_go(group)
-        return None
-
-    def _let_go(self, group: GroupConsumer) -> None:
-        self._dropped.append(group.sequence)
-        group.close()
-
-    async def _room_or_news(self) -> None:
-        """Waits until there may be room, or another group, or other wishes."""
-        signals = self._window.changed, self._track.changed
-        changes = [signal.future() for signal in signals]
-        try:
-            await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for signal, change in zip(signals, changes, strict=True):
-                signal.forget(change)
+    def send_next(self) -> bool:
+        """There is room for a group of those that wait: the newest, or the oldest of an ordered subscription.
+        Whether others still wait."""
+        waiting = self._waiting
+        if waiting:
+            sequence = next(iter(waiting)) if self._wishes.ordered else next(reversed(waiting))
+            sender = waiting.pop(sequence)
+            self._commit(sender)
+            self._rank(sender)
+            sender.send(self._is_shared, self._groups)
+        return bool(waiting)
 
     def _commit(self, sender: GroupSender) -> None:
         """Counts a group that is handed over as a whole, until it has arrived."""
         if not self._wishes.reliable:
-            sender.committed = self._level, sender.state.size
+            sender.committed = self.level, sender.state.size
             sender.commitment = self._window.take(*sender.committed)
+
+    def _rank(self, sender: GroupSender) -> None:
+        sender.set_priority(
+            group_priority(self._wishes, self._track.priority, sender.state.sequence, sender.commitment)
+        )
+
+    @property
+    def _is_shared(self) -> bool:
+        return len(self._track.readers) > 1
 
     # Datagrams
 
@@ -626,6 +583,7 @@ class _Serving:
     def _done(self, sender: GroupSender) -> None:
         if self._sending.get(sender.state.sequence) is sender:
             del self._sending[sender.state.sequence]
+            self._waiting.pop(sender.state.sequence, None)
             self._sent.notify()
             if sender.commitment is not None:
                 self._window.give_back(*sender.committed)
@@ -638,6 +596,12 @@ class _Serving:
                 if isinstance(error, MoqError) and not sender.written:
                     # It has left the cache while its stream was blocked.
                     sender.give_up(error.code)
+        while self._waiting:
+            sender = next(iter(self._waiting.values()))
+            if not isinstance(sender.state.error, MoqError):
+                break
+            # It has left the cache while it waited, as the oldest do first.
+            sender.give_up(sender.state.error.code)
         if self._expiry is None and self._wishes.max_latency is not None:
             # Else the next to expire has begun before.
             self._expire()
@@ -651,15 +615,6 @@ class _Serving:
         if limit is None:
             return
         now, earliest = time.monotonic(), math.inf
-        while self._held:
-            superseded = self._held[0]._state.superseded
-            if superseded is None:
-                break
-            left = superseded + limit - now
-            if left > 0:
-                earliest = left
-                break
-            self._let_go(self._held.popleft())
         for sender in list(self._sending.values()):
             if sender.state.superseded is not None:
                 left = sender.state.superseded + limit - now

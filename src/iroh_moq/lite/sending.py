@@ -54,6 +54,7 @@ class GroupSender:
         "_counters",
         "_done",
         "_encoder",
+        "_flushed",
         "_group",
         "_pace",
         "_stamp",
@@ -86,6 +87,7 @@ class GroupSender:
         self._encoder = FrameEncoder(group, version)
         self._done = done
         self._counters = counters
+        self._flushed = True
         self._pace = float(_BURST)
         self._stamp = 0.0
 
@@ -97,15 +99,33 @@ class GroupSender:
             shared: whether others send the same group.
             tasks: what owns the task.
         """
-        header = group_header(subscription, self.state.sequence)
+        # The subscriber learns of the group at once, not with its first frame.
+        self._send((group_header(subscription, self.state.sequence),), shared, tasks)
+
+    def announce(self, subscription: bytes) -> bool:
+        """Sends what the group is, and none of it yet; whether that went well."""
+        try:
+            self._flushed = self._stream.write_nowait(group_header(subscription, self.state.sequence))
+        except Error as error:
+            self._failed(error)
+            return False
+        return True
+
+    def send(self, shared: bool, tasks: TaskScope) -> None:
+        """Sends the group after it was announced."""
+        if self._flushed:
+            self._send((), shared, tasks)
+        else:
+            self.task = tasks.spawn(self._run(False, shared), "group")
+
+    def _send(self, header: tuple[bytes, ...], shared: bool, tasks: TaskScope) -> None:
         try:
             frames = self._group.hold_nowait(_WRITE_SIZE)
             self._counters.groups_sent += 1
             if frames:
                 self._counters.frames_sent += len(frames)
                 self._counters.bytes_sent += self._group.held
-            # The subscriber learns of the group at once, not with its first frame.
-            flushed = self._stream.write_nowait(header, *self._encoder.encode(frames or (), shared))
+            flushed = self._stream.write_nowait(*header, *self._encoder.encode(frames or (), shared))
             if flushed:
                 self._group.release()
                 if frames is not None and self._group.is_read:

@@ -2,14 +2,14 @@
 
 Were everything handed over as soon as it is written, a narrow path would put off each group for the
 next newer one, and hardly any would ever be whole. So a session commits whole groups only as far as
-the congestion window reaches, and its subscriptions keep the rest, newest first, until there is room.
+the congestion window reaches, and its subscriptions keep the rest until there is room.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
-from ..aio import Signal
 from ..transport import Transport
 
 __all__ = ["Window"]
@@ -25,14 +25,23 @@ _STALE = 0.25
 """Seconds for which the congestion window is not asked for again, where there is no room, and where there is."""
 
 
+class Waiting(Protocol):
+    """A subscription with groups that wait for room."""
+
+    @property
+    def level(self) -> int:
+        """Those of a higher one have their turn first."""
+
+    def send_next(self) -> bool:
+        """Commits one group; whether there are others."""
+
+
 class Window:
     """The commitments of one session, by their level (see `priority.level`): those of a lower one do not count."""
 
-    __slots__ = ("_asked", "_bytes", "_count", "_limit", "_taken", "_transport", "changed")
+    __slots__ = ("_asked", "_bytes", "_count", "_limit", "_releasing", "_taken", "_transport", "_waiting")
 
     def __init__(self, transport: Transport) -> None:
-        self.changed = Signal()
-        """There may be room again."""
         self._transport = transport
         self._taken: dict[int, list[int]] = {}
         """How many groups of each level, and their bytes."""
@@ -40,6 +49,9 @@ class Window:
         self._count = 0
         self._limit = 0.0
         self._asked = 0.0
+        self._waiting: dict[Waiting, None] = {}
+        """In the order in which they have their turn."""
+        self._releasing = False
 
     def has_room(self, level: int) -> bool:
         """Whether another group of a level may be committed."""
@@ -83,4 +95,31 @@ class Window:
         if not taken[0]:
             del self._taken[level]
         self._bytes -= size
-        self.changed.notify()
+        if self._waiting and not self._releasing:
+            self._release()
+
+    def wait(self, who: Waiting) -> None:
+        """Has a subscription called when there is room."""
+        self._waiting.setdefault(who)
+
+    def leave(self, who: Waiting) -> None:
+        """It has ended."""
+        self._waiting.pop(who, None)
+
+    def _release(self) -> None:
+        """Gives those who wait their turns, as far as there is room."""
+        self._releasing = True
+        try:
+            while self._waiting:
+                who = max(self._waiting, key=_level)
+                if not self.has_room(who.level):
+                    return
+                del self._waiting[who]
+                if who.send_next():
+                    self._waiting[who] = None
+        finally:
+            self._releasing = False
+
+
+def _level(who: Waiting) -> int:
+    return who.level

@@ -780,28 +780,19 @@ class TrackConsumer:
         Raises:
             MoqError, SessionClosed: as :meth:`next_group`.
         """
-        while (group := self.recv_group_nowait()) is None:
-            if self._ended():
-                return None
-            await self._state.changed.wait()
-        return group
-
-    def recv_group_nowait(self) -> GroupConsumer | None:
-        """As :meth:`recv_group`, or None where it would have to wait, or the track has ended.
-
-        Raises:
-            MoqError: this consumer was closed.
-        """
         if not self._reader.by_arrival:
             self._reader.by_arrival = True
             self._reader.start = self._reader.floor
-        self._check_open()
-        group = self._state.next_arrived(self._reader)
-        if group is None:
-            return None
-        # Reading in order afterwards goes on from here and gives none of these again.
-        self._reader.floor = max(self._reader.floor, group.sequence + 1)
-        return GroupConsumer(group)
+        while True:
+            self._check_open()
+            group = self._state.next_arrived(self._reader)
+            if group is not None:
+                # Reading in order afterwards goes on from here and gives none of these again.
+                self._reader.floor = max(self._reader.floor, group.sequence + 1)
+                return GroupConsumer(group)
+            if self._ended():
+                return None
+            await self._state.changed.wait()
 
     async def read_frame(self) -> bytes | None:
         """The next frame of the track: all those of a group, then on to the next group.
