@@ -4,12 +4,13 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test style types tests tests-without-driver bench clean
+.PHONY: demo test style types tests tests-without-driver bench faults clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
 
 test: style types tests tests-without-driver
+	@$(MAKE) --no-print-directory faults ARGS=
 
 style: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -28,6 +29,10 @@ tests-without-driver: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# In its short form; ARGS=--long is the other one.
+faults: $(VENV)/.dev $(if $(findstring --long,$(ARGS)),$(VENV)/.bench)
+	@$(BIN)/python -m faults $(ARGS)
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
