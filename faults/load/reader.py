@@ -8,7 +8,7 @@ import time
 
 from iroh_moq import Moq
 
-from .told import commands, say
+from ..told import commands, say
 
 
 class _Measured:

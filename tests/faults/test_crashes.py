@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from faults.crashes.trial import Crash, run_trial
-from faults.transfer import FILE, Content, Gap, digest_of, offer, take, write
+from faults.transfer import FILE, Content, Gap, Gate, digest_of, offer, take, write
 from tests.conftest import within
 
 CONTENT = Content(1, groups=20, size=500)
@@ -32,7 +32,7 @@ async def test_a_transfer_that_never_ends() -> None:
 class TestTransfer:
     async def test_it_goes_on_where_it_was(self, tmp_path: Path) -> None:
         broadcast, file, taken = offer(), tmp_path / "file", list[int]()
-        await write(CONTENT, broadcast, 0.0, 0.0)
+        await write(CONTENT, broadcast, 0.0, 0.0, Gate(20))
         # Three groups and a half.
         file.write_bytes(b"".join(CONTENT.group(number) for number in range(4))[:1750])
         async with within():
@@ -59,7 +59,7 @@ class TestTransfer:
 
     async def test_groups_come_at_their_times(self) -> None:
         broadcast = offer()
-        writing = asyncio.ensure_future(write(CONTENT, broadcast, 1e12, 1.0))
+        writing = asyncio.ensure_future(write(CONTENT, broadcast, 1e12, 1.0, Gate(20)))
         await asyncio.sleep(0)
         writing.cancel()
         await asyncio.wait([writing])
