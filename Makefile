@@ -11,12 +11,13 @@ $(BIN)/python -m pytest $(1) || { [ $$? = 1 ] && printf '\nOnce more, alone, wha
 $(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none $(2); }
 endef
 
-.PHONY: demo test style types tests tests-without-driver bench clean
+.PHONY: demo test style types tests tests-without-driver bench faults clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
 
 test: style types tests tests-without-driver
+	@$(MAKE) --no-print-directory faults ARGS=
 
 style: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -35,6 +36,10 @@ tests-without-driver: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# In its short form; ARGS=--long is the other one.
+faults: $(VENV)/.dev $(if $(findstring --long,$(ARGS)),$(VENV)/.bench)
+	@$(BIN)/python -m faults $(ARGS)
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }

@@ -15,6 +15,8 @@ _TRACK = "video"
 _PACE = 0.005
 """Seconds between two groups."""
 
+_PATIENCE = 30.0
+
 
 def content(sequence: int) -> bytes:
     """What must be in a group, after the time at which it was written."""
@@ -35,7 +37,7 @@ class Honest:
         self._writing = True
 
     async def start(self, publisher: Moq, subscriber: MoqSession) -> None:
-        """Returns once the first group has been read."""
+        """Returns once the first group has been read, or cannot be."""
         await publisher.publish(NAME, self._broadcast)
         broadcast = await subscriber.subscribe(NAME)
         track = broadcast.subscribe_track(_TRACK, priority=255, ordered=True, start_group=0)
@@ -61,7 +63,7 @@ class Honest:
 
         self._tasks = [asyncio.create_task(read()), asyncio.create_task(write())]
         waiting = asyncio.create_task(begun.wait())
-        await asyncio.wait([waiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([waiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED, timeout=_PATIENCE)
         waiting.cancel()
 
     async def finish(self, patience: float) -> None:

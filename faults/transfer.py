@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from iroh_moq import BroadcastConsumer, BroadcastProducer, Cache
 
-__all__ = ["FILE", "Content", "Gap", "digest_of", "offer", "take", "write"]
+__all__ = ["FILE", "Content", "Gap", "Gate", "digest_of", "offer", "take", "write"]
 
 FILE = "file"
 _FRAMES = 4
@@ -51,10 +51,28 @@ def offer() -> BroadcastProducer:
     return BroadcastProducer(cache=_EVERYTHING)
 
 
-async def write(content: Content, broadcast: BroadcastProducer, begun: float, pace: float) -> None:
+class Gate:
+    """How many groups may be written by now."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._raised = asyncio.Event()
+
+    def open(self) -> None:
+        """Lets all others pass."""
+        self._raised.set()
+
+    async def passed(self, number: int) -> None:
+        """Waits until a group may be written."""
+        if number >= self._limit:
+            await self._raised.wait()
+
+
+async def write(content: Content, broadcast: BroadcastProducer, begun: float, pace: float, gate: Gate) -> None:
     """Writes the groups at their times: those that are due already, at once."""
     track = broadcast.create_track(FILE)
     for number in range(content.groups):
+        await gate.passed(number)
         due = begun + number * pace - time.time()
         if due > 0:
             await asyncio.sleep(due)

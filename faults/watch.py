@@ -24,6 +24,10 @@ class Watch(logging.Handler):
         """Seconds that the loop took at most for one turn."""
         self._ticking: asyncio.Task[None] | None = None
 
+    def own(self) -> set[asyncio.Task[None] | None]:
+        """The tasks that belong here: its own, and the one that asks."""
+        return {self._ticking, asyncio.current_task()}
+
     def emit(self, record: logging.LogRecord) -> None:
         """A task of the library has failed."""
         error = record.exc_info[1] if record.exc_info else None

@@ -20,6 +20,9 @@ ROLES = ("publish", "relay", "subscribe")
 _UPSTREAM = {"publish": "relay", "relay": "subscribe"}
 """Who has connected to whom, and so has to notice."""
 
+_AHEAD = 3
+"""Groups that may be on their way when it happens."""
+
 _WORKER = "faults.crashes.worker"
 
 
@@ -84,6 +87,7 @@ class _Trial:
         self._patience = patience
         self._keys = {role: random.Random(f"{key}/{role}").randbytes(32).hex() for role in ROLES}
         self._begun = time.time()
+        self._crashed = False
         self._file = Path()
         self._processes: dict[str, Process] = {}
         self._before: dict[str, Process] = {}
@@ -120,6 +124,9 @@ class _Trial:
             "--groups", str(self._content.groups), "--size", str(self._content.size), "--seed", str(self._content.seed),
             "--pace", str(self._pace), "--begun", str(self._begun), "--file", str(self._file),
         ]  # fmt: skip
+        if not self._crashed:
+            # The rest comes after the crash, so that it cannot have passed before by itself.
+            arguments += ["--limit", str(self._crash.groups + _AHEAD)]
         if remote is not None:
             arguments += ["--remote", self._tickets[remote]]
         if self._crash.silence is not None:
@@ -137,6 +144,7 @@ class _Trial:
         )
         victim = self._processes[crash.victim]
         at = time.monotonic()
+        self._crashed = True
         if crash.kind == "freeze":
             victim.signal(signal.SIGSTOP)
             await asyncio.sleep(crash.seconds)
@@ -146,6 +154,7 @@ class _Trial:
             self._before[crash.victim] = victim
             await asyncio.sleep(crash.seconds)
             await self._start(stack, crash.victim, dict(zip(ROLES, (None, *ROLES), strict=False))[crash.victim])
+        self._processes["publish"].tell(go="on")
         subscriber = self._processes["subscribe"]
         heard = len(subscriber.events("taken"))
         await subscriber.until(

@@ -9,26 +9,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 from iroh_moq import BroadcastConsumer, ConnectError, Error, Moq, MoqSession
 
 from ..reconnect import beat, sessions
-from ..transfer import FILE, Content, Gap, digest_of, offer, take, write
+from ..told import commands, say
+from ..transfer import FILE, Content, Gap, Gate, digest_of, offer, take, write
 
 _BINDS = 50
-
-
-def say(event: str, **values: Any) -> None:
-    """Tells the one who has started this process."""
-    print(json.dumps({"event": event, **values}), flush=True)
 
 
 def _lost(reason: str) -> None:
@@ -69,12 +63,18 @@ async def _gone(session: MoqSession) -> None:
 
 
 async def _publish(moq: Moq, options: argparse.Namespace, content: Content) -> None:
-    broadcast = offer()
+    broadcast, gate = offer(), Gate(content.groups if options.limit is None else options.limit)
+
+    async def listen() -> None:
+        async for _ in commands():
+            gate.open()
+
     await moq.publish(FILE, broadcast)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(beat(moq))
         tasks.create_task(_welcome(moq, lambda _: None))
-        tasks.create_task(write(content, broadcast, options.begun, options.pace))
+        tasks.create_task(write(content, broadcast, options.begun, options.pace, gate))
+        tasks.create_task(listen())
 
 
 async def _relay(moq: Moq, options: argparse.Namespace, _: Content) -> None:
@@ -157,6 +157,7 @@ def main() -> None:
     parser.add_argument("--groups", type=int, required=True)
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--pace", type=float, default=0.0)
+    parser.add_argument("--limit", type=int, help="groups to write before the first word of the input")
     parser.add_argument("--begun", type=float, default=0.0)
     parser.add_argument("--file", default="")
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr)

@@ -41,22 +41,25 @@ def run(run: Run, connections: int | None = None, streams_each: int | None = Non
 
 
 async def _run(run: Run, connections: int, streams_each: int) -> None:
-    async with AsyncExitStack() as stack:
-        watch = await stack.enter_async_context(Watch())
-        server = await stack.enter_async_context(await Moq.bind(network="loopback"))
-        visitor = await stack.enter_async_context(await Moq.bind(network="loopback"))
-        following = asyncio.create_task(follow_everybody(server))
-        stack.callback(following.cancel)
-        honest = Honest()
-        await honest.start(server, await visitor.connect(server.ticket()))
-        attack = _Attack(run, server, connections, streams_each)
-        baseline = len(asyncio.all_tasks())
-        try:
-            await attack.run()
-        finally:
-            await honest.finish(_PATIENCE)
-            _report(run, attack, honest, watch)
-        await _left_alone(run, server, baseline)
+    async with Watch() as watch:
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(await Moq.bind(network="loopback"))
+            visitor = await stack.enter_async_context(await Moq.bind(network="loopback"))
+            # It ends with the server.
+            following = asyncio.create_task(follow_everybody(server))
+            honest = Honest()
+            await honest.start(server, await visitor.connect(server.ticket()))
+            attack = _Attack(run, server, connections, streams_each)
+            baseline = len(asyncio.all_tasks())
+            try:
+                await attack.run()
+            finally:
+                await honest.finish(_PATIENCE)
+                _report(run, attack, honest, watch)
+            await _left_alone(run, server, baseline)
+        await asyncio.wait([following], timeout=_PATIENCE)
+        left = sorted(task.get_name() for task in asyncio.all_tasks() if task not in watch.own())
+        run.check("nothing is left after the shutdown", not left, f"{len(left)} tasks: {left[:20]}")
 
 
 class _Attack:

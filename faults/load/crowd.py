@@ -17,7 +17,7 @@ from iroh_moq.transport import SendStream, Transport
 from iroh_moq.transport.iroh import iroh_transport
 
 from ..endpoints import bare_endpoint
-from .told import commands, many_files, say
+from ..told import commands, many_files, say
 
 _AT_ONCE = 20
 _MANNERS = 10

@@ -8,7 +8,7 @@ import time
 
 from iroh_moq import Moq
 
-from .told import commands, say
+from ..told import commands, say
 
 
 class _Measured:
@@ -33,16 +33,18 @@ class _Measured:
 
 
 async def _main(ticket: str) -> None:
-    measured = _Measured()
+    measured, begun = _Measured(), list[bool]()
 
     async def read(moq: Moq) -> None:
         session = await moq.connect(ticket)
         broadcast = await session.subscribe("cam")
         # Reliable, so that a group that is missing was not skipped by us.
         async with broadcast.subscribe_track("video", priority=255, ordered=True) as track:
-            say("ready")
             async for group in track:
                 measured.took(group.sequence, await group.read_all())
+                if not begun:
+                    begun.append(True)
+                    say("ready")
 
     async with await Moq.bind(network="loopback") as moq:
         reading = asyncio.create_task(read(moq))

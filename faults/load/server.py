@@ -10,7 +10,7 @@ import time
 from iroh_moq import BroadcastProducer, Moq, TrackProducer
 
 from ..memory import descriptors, resident
-from .told import commands, many_files, say
+from ..told import commands, many_files, say
 
 FRAME = bytes(1000)
 _LIVE = 0.01

@@ -31,8 +31,9 @@ class Namespace:
     def change_address(self) -> None:
         """Gives the machine there another address, and takes the old one."""
         other = self.there.rsplit(".", 1)[0] + ".77"
-        _run(f"ip -n {self.name} addr add {other}/24 dev eth0")
+        # In this order, as the first address of a network takes the others with it.
         _run(f"ip -n {self.name} addr del {self.there}/24 dev eth0")
+        _run(f"ip -n {self.name} addr add {other}/24 dev eth0")
 
 
 def missing() -> str | None:

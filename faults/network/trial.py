@@ -40,12 +40,15 @@ class Trial:
         weather: what it does to packets all the time.
         outage: seconds for which nothing gets through, half-way.
         changes: what changes its address half-way: "" for nobody, "router", or "subscriber".
+        silence: seconds without a word from the publisher after which the subscriber begins again; None
+            leaves that to the library, and holds it to keeping the session.
     """
 
     name: str
     weather: Weather = field(default_factory=Weather)
     outage: float = 0.0
     changes: str = ""
+    silence: float | None = None
 
 
 @dataclass
@@ -113,6 +116,8 @@ class _Running:
         )  # fmt: skip
         address = (await self._begin(stack, proxy))["address"]
         proxy.tell(**asdict(self._trial.weather))
+        if self._trial.silence is not None:
+            common += ["--silence", str(self._trial.silence)]
         ticket = str(EndpointTicket.from_addr(EndpointAddr(EndpointId.from_string(ready["id"]), None, [address])))
         subscriber = Process(
             "subscriber", _WORKER,
@@ -149,7 +154,7 @@ class _Running:
         counts = await proxy.until_event("counts", self._patience)
         outcome.packets = ", ".join(f"{counts[kind]:,} {kind}" for kind in ("carried", "lost", "repeated", "late"))
         outcome.lost_sessions = len(subscriber.events("broken"))
-        if outcome.lost_sessions and self._trial.outage < _LONG_OUTAGE:
+        if outcome.lost_sessions and self._trial.outage < _LONG_OUTAGE and self._trial.silence is None:
             outcome.wrong[_SAME] = str(subscriber.events("lost"))
         for name in ("subscriber", "publisher"):
             process = self._processes[name]

@@ -67,6 +67,7 @@ class _Selector(selectors.SelectSelector):
         else:
             self._spins += 1
             if self._spins > _SPINS:
+                self._spins = 0
                 raise Livelock("the loop turns and no time passes")
         return []
 

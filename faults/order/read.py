@@ -29,6 +29,9 @@ T = TypeVar("T")
 _PATIENCE = 300.0
 """Seconds for which a reader waits for a broadcast, which may have been aborted before it was there."""
 
+_ENOUGH = 50
+"""Things that are wrong after which a reader gives up."""
+
 _SKIPPED = (ErrorCode.OLD, ErrorCode.EVICTED)
 
 
@@ -142,6 +145,8 @@ class Reader:
         if group.sequence not in self.record.groups:
             self.wrong.append(f"group {group.sequence} was never written")
         self.groups.append(group.sequence)
+        if len(self.wrong) > _ENOUGH:
+            raise NotAnnounced("this leads nowhere")
 
     async def _read_group(self, group: GroupConsumer) -> None:
         index = 0

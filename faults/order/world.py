@@ -15,7 +15,7 @@ from unittest.mock import patch
 from iroh_moq.model import group, origin, track
 from iroh_moq.transport import memory
 
-from .clock import VirtualLoop
+from .clock import Deadlock, Livelock, VirtualLoop
 
 __all__ = ["Aftermath", "run_in_world"]
 
@@ -25,8 +25,9 @@ _IN_SETS: list[Any] = [origin.View, track.Reader, group.Cursor, group.GroupState
 
 @dataclass
 class Aftermath:
-    """What a run leaves behind that it should not: errors nobody handled, failed tasks, tasks that go on."""
+    """How a run ended, and what it leaves that it should not: errors nobody handled, failed tasks, tasks that go on."""
 
+    error: Exception | None = None
     unseen: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -43,11 +44,7 @@ class _Failures(logging.Handler):
 
 
 def run_in_world(main: Coroutine[Any, Any, None]) -> Aftermath:
-    """Runs it to its end, in virtual time.
-
-    Raises:
-        Deadlock, Livelock: it never ends.
-    """
+    """Runs it to its end in virtual time, or until nothing can happen any more (`Deadlock`, `Livelock`)."""
     aftermath = Aftermath()
     loop = VirtualLoop()
     loop.set_exception_handler(lambda _loop, context: aftermath.unseen.append(str(context.get("message"))))
@@ -70,6 +67,8 @@ def run_in_world(main: Coroutine[Any, Any, None]) -> Aftermath:
         stack.callback(asyncio.set_event_loop, None)
         try:
             loop.run_until_complete(main)
+        except (Deadlock, Livelock, TimeoutError) as error:
+            aftermath.error = error
         finally:
             aftermath.left = sorted(_cancel_all(loop))
     return aftermath

@@ -1,4 +1,4 @@
-"""What the processes of this part share: they are told JSON objects, and say some."""
+"""What processes of this suite that are driven by another share: they are told JSON objects, and say some."""
 
 from __future__ import annotations
 
