@@ -36,6 +36,8 @@ _SETTLE_TURNS = 8
 It takes three: the callback is queued, it sets a future, that wakes the caller.
 """
 
+_LOOK_AGAIN = 0.001
+"""Seconds until it is looked at again whether somebody accepts."""
 
 T = TypeVar("T")
 
@@ -221,8 +223,8 @@ class _Recv(RecvStream):
 class PackageTransport(IrohTransport):
     """One iroh connection."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Connection, bi_streams: int | None = None, uni_streams: int | None = None) -> None:
+        super().__init__(connection, bi_streams, uni_streams)
         self._tasks = TaskScope(f"iroh {self._remote.fmt_short()}")
         self._calls: set[asyncio.Future[Any]] = set()
         self._accepting_bi: _Kept[BiStream] = _Kept(self._call)
@@ -270,10 +272,12 @@ class PackageTransport(IrohTransport):
     async def uni_settled(self) -> None:
         # A stream that has arrived has woken the pending accept already. If that stays pending
         # for more turns of the loop than an answer takes, there was none.
-        idle = 0
+        idle = busy = 0
         while idle < _SETTLE_TURNS and self._close_error is None:
             accepted = self._accepted
-            await asyncio.sleep(0)
+            # Whoever accepts may be holding the peer back, which takes longer than turns of the loop.
+            await asyncio.sleep(0 if self._accepting or busy < _SETTLE_TURNS else _LOOK_AGAIN)
+            busy = 0 if self._accepting else busy + 1
             idle = idle + 1 if self._accepting and accepted == self._accepted else 0
 
     def send_datagram(self, data: Buffer) -> None:
