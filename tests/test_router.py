@@ -18,7 +18,7 @@ from iroh import (
     preset_minimal,
 )
 
-from iroh_moq import ALPN, BroadcastProducer, Error, InvalidArgument, InvalidType, Moq, Router
+from iroh_moq import ALPN, BroadcastProducer, Error, InvalidArgument, InvalidType, Limits, Moq, Router
 from iroh_moq import router as module
 from iroh_moq.address import dial, parse_remote, ticket_of
 from tests.endpoints import PATIENCE, bare_endpoint, bound

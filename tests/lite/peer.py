@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from iroh_moq import BroadcastProducer, Cache, GroupProducer, Limits, MoqError, OriginProducer, Subscription, TrackProducer
+from iroh_moq import (
+    BroadcastProducer,
+    Cache,
+    GroupProducer,
+    Limits,
+    MoqError,
+    OriginProducer,
+    Subscription,
+    TrackProducer,
+)
 from iroh_moq.lite import LiteSession
 from iroh_moq.lite.messages import Announce, AnnounceOk, AnnounceRequest, Setup, Subscribe
 from iroh_moq.lite.policy import Policy

@@ -12,15 +12,15 @@ import pytest
 
 from iroh_moq import (
     BroadcastConsumer,
-    Cache,
     ErrorCode,
+    Limits,
     MoqError,
     NotAnnounced,
     SessionClosed,
     Subscription,
     TrackConsumer,
 )
-from iroh_moq.lite import receiving, subscriber
+from iroh_moq.lite import receiving
 from iroh_moq.lite.messages import (
     Announce,
     Group,

@@ -124,9 +124,9 @@ class Publisher:
         try:
             while True:
                 if stream is None:
-                    await self._may_ask()
                     stream = await self._transport.accept_bi()
                 self._opened.set()
+                await self._may_ask()
                 self._policy.pace.requests.take()
                 self._open += 1
                 self._tasks.spawn(self._serve(*stream), "stream").add_done_callback(self._ended)

@@ -103,9 +103,9 @@ class Receiver:
         transport, pace, accepted, weight = self.transport, self.policy.pace, 0, 0
         try:
             while True:
+                stream = transport.accept_uni_nowait() or await transport.accept_uni()
                 if self.open >= self._most:
                     await self._may_open()
-                stream = transport.accept_uni_nowait() or await transport.accept_uni()
                 group = _GroupReceiver(self, stream)
                 group.start()
                 accepted += 1
