@@ -55,6 +55,7 @@ class Moq:
         self._authorize = authorize
         self._actor = Actor(endpoint)
         self._router: Router | None = None
+        self._ending: asyncio.Future[None] | None = None
 
     @classmethod
     async def bind(
@@ -187,12 +188,16 @@ class Moq:
 
         What is still on its way is lost: await `BroadcastProducer.unused` before, after `finish`.
 
-        The endpoint is closed too if `bind` made it.
+        The endpoint is closed too if `bind` made it. Cancelling this await does not stop it half-way.
         """
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._shut_down())
+        await asyncio.shield(self._ending)
+
+    async def _shut_down(self) -> None:
         await self._actor.shutdown()
         if self._router is not None:
-            router, self._router = self._router, None
-            await router.shutdown()
+            await self._router.shutdown()
             await self._endpoint.close()
 
     async def __aenter__(self) -> Moq:
@@ -239,6 +244,10 @@ class MoqProtocolHandler(iroh.ProtocolHandler):
             # The function is the application's, so anything can come out of it; nobody gets in by it.
             logger.exception("authorize failed for %s, which is refused", remote)
             return False
+        if not isinstance(allowed, bool):
+            # Anything else, such as the object of a method that was not called, would let everybody in.
+            logger.error("authorize must say True or False, not %r; %s is refused", allowed, remote)
+            return False
         if not allowed:
             logger.warning("%s is not authorized", remote)
-        return bool(allowed)
+        return allowed
