@@ -21,7 +21,7 @@ _TWICE = 25
 
 
 def run(run: Run, scenarios: int | None = None, play: Callable[[Plan], Outcome] = play) -> None:
-    """Plays so many scenarios."""
+    """Plays so many scenarios, or as many as the time allows if there is a limit to that."""
     count = scenarios or run.choose(_SHORT, _LONG)
     played = faulty = readers = groups = complete = told = 0
     started = time.perf_counter()
@@ -30,6 +30,8 @@ def run(run: Run, scenarios: int | None = None, play: Callable[[Plan], Outcome] 
         run.claims[claim].checks = 0
     try:
         for seed in range(run.seed, run.seed + count):
+            if run.minutes is not None and time.perf_counter() - started > 60 * run.minutes:
+                break
             plan = Plan.of(seed)
             outcome = play(plan)
             played += 1
