@@ -15,6 +15,9 @@ import pytest
 from iroh_moq import ALPN, ALPNS, BroadcastConsumer, BroadcastProducer, MoqSession, TrackConsumer, TrackProducer
 from iroh_moq.lite import sending
 from iroh_moq.lite.version import version_of
+from iroh_moq.model.broadcast import BroadcastState
+from iroh_moq.model.cache import DEFAULT_CACHE
+from iroh_moq.model.origin import View
 from iroh_moq.transport import Transport
 from iroh_moq.transport.driver import driver
 from iroh_moq.transport.iroh_native import driver_of
@@ -237,6 +240,24 @@ class TestTasks:
                     write_group(producer, [FRAME] * 20)
                 await read_groups(consumer, 10, 20)
             assert tasks.of(SENDS) == 0
+
+
+class TestAnnouncements:
+    def test_news_cost_the_same_however_many_there_are(self) -> None:
+        """Each is taken from the front, where nothing of those before it may be in the way."""
+
+        def cost(count: int) -> float:
+            view = View("", routes=False)
+            active = {str(number): BroadcastState(DEFAULT_CACHE) for number in range(count)}
+            for path in active:
+                view.tell(path)
+            start = time.process_time()
+            while view.next(active) is not None:
+                pass
+            return (time.process_time() - start) / count
+
+        # Were it the square, it would be 32 times; the rest is for caches and other work of the machine.
+        assert min(cost(64_000) for _ in range(3)) < 16 * max(cost(2_000) for _ in range(3))
 
 
 class TestMemory:
