@@ -543,7 +543,7 @@ class TestWhoGetsIn:
             with pytest.raises(ServerError) as caught:
                 await bob.connect(alice.ticket())
             assert caught.value.code == ErrorCode.UNAUTHORIZED
-        assert "authorize must say True or False" in caplog.text
+        assert "it must be a bool or an Access" in caplog.text
 
     async def test_an_authorized_one_gets_in(self) -> None:
         async with bound() as bob, bound(authorize=lambda remote: remote == bob.id()) as alice:
