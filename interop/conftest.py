@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "among(*kinds): only pairs in which these kinds take part")
     config.addinivalue_line("markers", "to_python: only pairs whose subscriber is this package")
     config.addinivalue_line("markers", "from_python: only pairs whose publisher is this package")
+    config.addinivalue_line("markers", "before(number): only versions before moq-lite-0<number>")
     config.addinivalue_line("markers", "since(number): only versions from moq-lite-0<number> on")
     config.stash[_MATRIX] = Matrix(about=about())
 
@@ -48,8 +49,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Runs each case over all versions and pairs that it is for."""
     config = metafunc.config
     if "version" in metafunc.fixturenames:
-        marker = metafunc.definition.get_closest_marker("since")
-        versions = [each for each in _versions(config) if marker is None or int(each[-2:]) >= marker.args[0]]
+        versions = _versions(config)
+        if marker := metafunc.definition.get_closest_marker("since"):
+            versions = [version for version in versions if int(version[-2:]) >= marker.args[0]]
+        if marker := metafunc.definition.get_closest_marker("before"):
+            versions = [version for version in versions if int(version[-2:]) < marker.args[0]]
         metafunc.parametrize("version", versions, scope="session")
     if "pair" in metafunc.fixturenames:
         pairs = short_pairs() if config.getoption("--short") else all_pairs()

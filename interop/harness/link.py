@@ -10,7 +10,7 @@ from .kinds import Kind
 from .process import PATIENCE, PeerProcess
 from .versions import knows_the_end
 
-__all__ = ["Link", "Party", "Reading", "connect"]
+__all__ = ["BROADCAST", "TRACK", "Link", "Party", "Reading", "connect", "sequences"]
 
 LOOPBACK = "127.0.0.1:0"
 BROADCAST = "room/cam"
@@ -142,15 +142,18 @@ class Link:
         )
         return Reading(self.subscriber, answer["subscription"])
 
-    async def subscribe_to_end(self, track: str = TRACK, *, broadcast: str = BROADCAST, **wishes: Any) -> Reading:
-        """Asks for all of a track, to see it end.
+    async def subscribe_to_all(self, track: str = TRACK, *, to_end: bool = False, **wishes: Any) -> Reading:
+        """Asks for a track so that none of its groups is lost.
 
-        Where the publisher does not say which group is the last, a Rust subscriber waits for groups that
-        might still come, as long as its max latency: so that has to be short.
+        Rust's reader in order of sequence leaves out what comes late, so it has to read as groups arrive. And where
+        the publisher does not say which group is the last, a Rust subscriber waits at the end for what might still
+        come, as long as its max latency: so that has to be short ``to_end``.
         """
-        if self.subscriber.kind.is_rust and not knows_the_end(self.version):
+        if not self.subscriber.kind.is_rust:
+            return await self.subscribe(track, ordered=True, **wishes)
+        if to_end and not knows_the_end(self.version):
             wishes = {"max_latency": 1.0, **wishes}
-        return await self.subscribe(track, broadcast=broadcast, **wishes)
+        return await self.subscribe(track, **wishes)
 
     async def news(self, count: int) -> list[tuple[str, bool]]:
         """What the subscriber has been told of: names, and whether they came or went."""
@@ -167,3 +170,8 @@ async def connect(dialling: Party, accepting: Party) -> tuple[int, int]:
     assert dialled["peer"] == accepting.where["peer"]
     assert answer["peer"] == dialling.where["peer"]
     return dialled["session"], answer["session"]
+
+
+def sequences(answer: dict[str, Any]) -> list[int]:
+    """The groups that were read, in ascending order."""
+    return sorted(group["sequence"] for group in answer["groups"])

@@ -38,7 +38,10 @@ class Matrix:
             "about": self.about,
             "versions": {
                 version: {
-                    case: {column: {"outcome": outcome, "seconds": round(seconds, 2)} for column, (outcome, seconds) in row.items()}
+                    case: {
+                        column: {"outcome": outcome, "seconds": round(seconds, 2)}
+                        for column, (outcome, seconds) in row.items()
+                    }
                     for case, row in cases.items()
                 }
                 for version, cases in self.outcomes.items()

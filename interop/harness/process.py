@@ -31,7 +31,7 @@ class PeerError(Exception):
         self.text = text
 
 
-class PeerGone(Exception):  # noqa: N818
+class PeerGone(Exception):
     """The process has ended."""
 
 

@@ -9,7 +9,7 @@ from iroh_moq import ConnectError, Error, MoqError, ServerError, SessionClosed
 __all__ = ["Usage", "describe", "ending"]
 
 
-class Usage(Exception):  # noqa: N818
+class Usage(Exception):
     """The command itself makes no sense."""
 
 

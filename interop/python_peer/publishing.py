@@ -88,7 +88,7 @@ class Publishing:
         sizes: list[int],
         first: int | None = None,
         interval: float = 0,
-        open: bool = False,  # noqa: A002
+        open: bool = False,
         timestamp: int | None = None,
     ) -> dict[str, Any]:
         """Writes groups, and says which they were."""

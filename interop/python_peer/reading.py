@@ -116,9 +116,7 @@ class Subscription:
         if self._asking.done() and not self._asking.cancelled() and self._asking.exception() is None:
             self._asking.result().close()
 
-    async def _ask(
-        self, session: MoqSession, broadcast: str, track: str, wishes: dict[str, Any]
-    ) -> TrackConsumer:
+    async def _ask(self, session: MoqSession, broadcast: str, track: str, wishes: dict[str, Any]) -> TrackConsumer:
         consumer = await session.subscribe(broadcast)
         return consumer.subscribe_track(track, **_as_wishes(wishes))
 

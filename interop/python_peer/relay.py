@@ -16,9 +16,9 @@ class Relay:
     async def follow(self, session: MoqSession) -> None:
         """Offers what a session has to the others, and to it what they have, until it ends."""
         for offers in self._offers.values():
-            for name, broadcast in offers.items():
-                if not broadcast.is_closed:
-                    session.publish(name, broadcast)
+            for name, offer in offers.items():
+                if not offer.is_closed:
+                    session.publish(name, offer)
         mine = self._offers[session] = {}
         async for name, broadcast in session.origin_consumer():
             if broadcast is None:

@@ -16,6 +16,7 @@ mod publishing;
 mod raw;
 mod reading;
 mod session;
+mod transport;
 
 use std::sync::{Arc, RwLock};
 

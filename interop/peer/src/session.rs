@@ -13,6 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::publishing::new_origin;
 use crate::raw::varint;
 use crate::reading;
+use crate::transport::Transport;
 
 pub enum Side {
     Dialling,
@@ -37,7 +38,7 @@ impl Session {
         offered: &origin::Producer,
         relay: bool,
     ) -> Result<Self, Failure> {
-        let transport = transport::Session::new(web_transport_iroh::Session::raw(connection.clone()));
+        let transport = transport::Session::new(Transport::new(connection.clone()));
         let received = if relay { offered.clone() } else { new_origin() };
         let origin = received.consume();
         let (session, driver) = match side {
