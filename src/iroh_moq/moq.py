@@ -76,6 +76,7 @@ class Moq:
         self._authorize = authorize
         self._actor = Actor(endpoint, check_alpns(alpns), check_limits(limits))
         self._router: Router | None = None
+        self._ending: asyncio.Future[None] | None = None
 
     @classmethod
     async def bind(
@@ -251,12 +252,16 @@ class Moq:
 
         What is still on its way is lost: await `BroadcastProducer.unused` before, after `finish`.
 
-        The endpoint is closed too if `bind` made it.
+        The endpoint is closed too if `bind` made it. Cancelling this await does not stop it half-way.
         """
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._shut_down())
+        await asyncio.shield(self._ending)
+
+    async def _shut_down(self) -> None:
         await self._actor.shutdown()
         if self._router is not None:
-            router, self._router = self._router, None
-            await router.shutdown()
+            await self._router.shutdown()
             await self._endpoint.close()
 
     async def __aenter__(self) -> Moq:

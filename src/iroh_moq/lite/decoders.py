@@ -41,7 +41,6 @@ from .wire import MAX_MESSAGE_SIZE, malformed, peek_varint, unzigzag
 
 __all__ = [
     "AnnounceDecoder",
-    "Decoder",
     "GroupDecoder",
     "ProbeDecoder",
     "ProbeRequest",

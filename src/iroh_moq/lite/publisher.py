@@ -155,13 +155,12 @@ class Publisher:
         """One stream from its request to its end, whatever that end is."""
         send.set_priority(CONTROL_PRIORITY)
         requests = _Requests(recv, self._version, self._policy)
-        subscribe: Subscribe | None = None
+        request: Request | None = None
         try:
             request = await requests.next()
             if isinstance(request, AnnounceRequest):
                 await self._announce(request, requests, send)
             elif isinstance(request, Subscribe):
-                subscribe = request
                 await self._subscription(request, requests, send)
             elif isinstance(request, Fetch):
                 await self._fetch(request, requests, send)
@@ -184,7 +183,9 @@ class Publisher:
             recv.stop(ErrorCode.CANCEL)
             raise
         except MoqError as error:
-            about = (subscribe.broadcast, subscribe.track) if subscribe else None
+            about = None
+            if isinstance(request, (Subscribe, Fetch, TrackRequest)):
+                about = request.broadcast, request.track
             self._policy.refused(logger, "stream", error, about=about)
             send.reset(error.code)
             recv.stop(error.code)

@@ -30,6 +30,10 @@ _PIECE = 256 * 1024
 _AT_ONCE = 16 * 1024
 """Bytes that the connection nearly always takes at once."""
 
+_FIRST_READ = 16 * 1024
+"""Bytes that a read asks the package for, which sets so much memory aside for as long as the read waits.
+Only where that was filled does the next one ask for more."""
+
 _SETTLE_TURNS = 8
 """Turns of the loop after which a call that the package could answer at once has been answered.
 
@@ -187,6 +191,7 @@ class _Recv(RecvStream):
         self._reading: _Kept[bytes] = _Kept(transport._call)
         self._rest = b""
         self._over = False
+        self._asks = _FIRST_READ
 
     def read_nowait(self, limit: int = READ_SIZE) -> bytes | None:
         if self._over:
@@ -202,7 +207,9 @@ class _Recv(RecvStream):
         data = self._rest
         if not data:
             try:
-                data = await self._reading.outcome(lambda: self._handle.read(limit))
+                asks = min(limit, self._asks)
+                data = await self._reading.outcome(lambda: self._handle.read(asks))
+                self._asks = min(2 * self._asks, READ_SIZE) if len(data) >= asks else _FIRST_READ
             except IrohError as error:
                 self._over = True
                 raise self._transport._error(error) from error
