@@ -115,7 +115,7 @@ class _Soak:
         if not same:
             more = kinds_alive()
             more.subtract(self._kinds)
-            detail += f"; {[(kind, count) for kind, count in more.most_common() if count][:8]}"
+            detail += f"; {[(kind, count) for kind, count in more.most_common() if count][:16]}"
         self._of.check("in every pause there are as many objects, tasks, files and calls as in the first", same, detail)
 
     async def _settled(self, server: Moq, started: float) -> Sample:
