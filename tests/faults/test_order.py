@@ -56,7 +56,7 @@ class TestPlanted:
     def test_frames_that_are_lost(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         real = GroupState.extend
 
-        def lossy(self: GroupState, frames: list[bytes]) -> None:
+        def lossy(self: GroupState, frames: list[bytes], times: list[int] | None = None) -> None:
             real(self, frames[:-1] if self.sequence == 4 else frames)
 
         monkeypatch.setattr(GroupState, "extend", lossy)
@@ -88,7 +88,7 @@ class TestPlanted:
     def test_chance_that_no_seed_decides(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         real = GroupState.extend
 
-        def hasty(self: GroupState, frames: list[bytes]) -> None:
+        def hasty(self: GroupState, frames: list[bytes], times: list[int] | None = None) -> None:
             if time.perf_counter_ns() // 1000 % 2:
                 asyncio.get_running_loop().call_later(0.5, self.changed.notify)
                 self.frames += frames
