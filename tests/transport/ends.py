@@ -38,9 +38,9 @@ async def connections() -> AsyncIterator[tuple[Connection, Connection]]:
         yield dialled, await soon(accepting)
 
 
-def native(connection: Connection) -> NativeTransport:
+def native(connection: Connection, *bounds: int) -> NativeTransport:
     assert driver.module is not None
-    return NativeTransport(connection, driver.module)
+    return NativeTransport(connection, driver.module, *bounds)
 
 
 needs_driver = pytest.mark.driver
