@@ -48,7 +48,7 @@ class Peer:
         builder.bind_addr(address)
         endpoint = await builder.bind()
         stack.push_async_callback(endpoint.close)
-        moq = await stack.enter_async_context(Moq(endpoint))
+        moq = await stack.enter_async_context(features.new_moq(endpoint, versions))
         router = Router(endpoint)
         for version in versions:
             router.accept(version.encode(), moq.protocol_handler())

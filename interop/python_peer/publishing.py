@@ -20,8 +20,9 @@ _ROOM = 1 << 32
 class Track:
     """A track, and the groups of it that are open, with the number of frames each has."""
 
-    def __init__(self, producer: TrackProducer) -> None:
+    def __init__(self, producer: TrackProducer, timescale: int) -> None:
         self.producer = producer
+        self._timescale = timescale
         self.open: dict[int, tuple[GroupProducer, int]] = {}
 
     def write(self, sequence: int | None, sizes: list[int], keep_open: bool, timestamp: int | None) -> int:
@@ -35,7 +36,7 @@ class Track:
             group, index = self.producer.append_group(), 0
         for offset, size in enumerate(sizes):
             data = frame(group.sequence, index, size)
-            features.write_frame(group, data, None if timestamp is None else timestamp + offset)
+            features.write_frame(group, data, None if timestamp is None else (timestamp + offset) / self._timescale)
             index += 1
         if keep_open:
             self.open[group.sequence] = group, index
@@ -77,7 +78,7 @@ class Publishing:
         """Makes a track."""
         producer, tracks = self._of(broadcast)
         cache = Cache(max_bytes=_ROOM, max_age=keep)
-        tracks[name] = Track(features.create_track(producer, name, priority, cache, timescale))
+        tracks[name] = Track(features.create_track(producer, name, priority, cache, timescale), timescale)
         return {}
 
     async def write(

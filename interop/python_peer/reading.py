@@ -22,7 +22,7 @@ class Progress:
         self._frames = 0
         self._bytes = 0
         self._wrong = 0
-        self._stamps: list[int] = []
+        self._stamps: list[float] = []
         self._end: Any = None
 
     async def read(self, limit: int | None) -> int | None:

@@ -144,7 +144,7 @@ impl Subscription {
                 "sequence": datagram.sequence,
                 "bytes": datagram.payload.len(),
                 "right": content::is_right(datagram.sequence, 0, &datagram.payload),
-                "timestamp": datagram.timestamp.value(),
+                "timestamp": seconds(datagram.timestamp),
             }));
         }
         Ok(json!({"datagrams": all}))
@@ -330,11 +330,15 @@ impl Progress {
             "frames": self.frames,
             "bytes": self.bytes,
             "wrong": self.wrong,
-            "first_timestamp": self.stamps.0.map(Timestamp::value),
-            "last_timestamp": self.stamps.1.map(Timestamp::value),
+            "first_timestamp": self.stamps.0.map(seconds),
+            "last_timestamp": self.stamps.1.map(seconds),
             "end": self.end,
         })
     }
+}
+
+fn seconds(timestamp: Timestamp) -> f64 {
+    timestamp.value() as f64 / timestamp.scale().as_u64() as f64
 }
 
 /// A report of one group, read to its end.
