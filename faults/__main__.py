@@ -7,7 +7,8 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,14 +65,24 @@ def run_part(run: Run) -> bool:
     return not run.failed
 
 
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """What hostile peers do is logged, and there are very many."""
+    logger = logging.getLogger("iroh_moq")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; what it returns is the exit code."""
     options = _options(arguments)
-    # What hostile peers do is logged, and there are very many.
-    logging.getLogger("iroh_moq").setLevel(logging.ERROR)
     held = True
     try:
-        with stoppable():
+        with _errors_only(), stoppable():
             for name in options.parts or PARTS:
                 run = Run(name, long=options.long, seed=options.seed, folder=options.output, minutes=options.minutes)
                 held = run_part(run) and held
