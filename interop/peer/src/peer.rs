@@ -82,13 +82,24 @@ impl Peer {
 
     /// Receives the next session that a peer opens.
     pub async fn accept(&self, how: Welcome) -> Outcome {
-        let incoming = self.bound()?.endpoint.accept().await.ok_or_else(|| Failure::usage("the endpoint is closed"))?;
-        let connection = incoming.await.map_err(Failure::connection)?;
+        let connection = self.incoming().await?;
         if how == Welcome::Reject {
             connection.close(varint(REJECTED.0.into()), REJECTED.1);
             return Ok(json!({}));
         }
         self.start(session::Side::Accepting, connection).await
+    }
+
+    /// The next connection whose handshake succeeds: who asks for a version that is not offered comes back for another.
+    async fn incoming(&self) -> Result<Connection, Failure> {
+        let endpoint = &self.bound()?.endpoint;
+        loop {
+            let incoming = endpoint.accept().await.ok_or_else(|| Failure::usage("the endpoint is closed"))?;
+            match incoming.await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => tracing::info!(%error, "a handshake failed"),
+            }
+        }
     }
 
     async fn start(&self, side: session::Side, connection: Connection) -> Outcome {
