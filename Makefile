@@ -11,7 +11,7 @@ $(BIN)/python -m pytest $(1) || { [ $$? = 1 ] && printf '\nOnce more, alone, wha
 $(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none $(2); }
 endef
 
-.PHONY: demo test style types tests tests-without-driver bench faults clean
+.PHONY: demo test style types tests tests-without-driver bench faults interop interop-short interop-network clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -40,6 +40,23 @@ bench: $(VENV)/.bench
 # In its short form; ARGS=--long is the other one.
 faults: $(VENV)/.dev $(if $(findstring --long,$(ARGS)),$(VENV)/.bench)
 	@$(BIN)/python -m faults $(ARGS)
+
+# Against the Rust implementation, which is built first, outside of this folder; ARGS="--versions moq-lite-03 -k hostile" shortens.
+INTEROP := $(BIN)/python -m pytest -q -p no:cacheprovider
+
+interop: $(VENV)/.dev
+	@$(BIN)/python -m interop.build
+	$(INTEROP) --matrix interop/results interop/cases interop/network $(ARGS)
+	@cat interop/results/matrix.md
+
+# A few cases of each sort; where there is no cargo it says so, and does nothing.
+interop-short: $(VENV)/.dev
+	@$(BIN)/python -m interop.build || { code=$$?; [ $$code = 3 ] || exit $$code; exit 0; }; \
+	command -v cargo >/dev/null 2>&1 || exit 0; $(INTEROP) --short interop/cases $(ARGS)
+
+interop-network: $(VENV)/.dev
+	@$(BIN)/python -m interop.build
+	$(INTEROP) interop/network $(ARGS)
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }

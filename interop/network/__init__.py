@@ -1,0 +1,1 @@
+"""The core of the suite over the conditions of real networks, made on this machine in network namespaces."""

@@ -1,0 +1,171 @@
+"""Over a line that delays, loses, reorders, is slow, or whose far end changes its address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack
+
+import pytest
+import pytest_asyncio
+
+from ..harness.codes import OLD
+from ..harness.link import Link, Party, Reading, sequences
+from ..harness.pairs import Pair
+from ..harness.process import PeerProcess
+from . import namespaces
+from .line import Line
+from .namespaces import Networks, inside
+from .shaper import Conditions
+
+pytestmark = [pytest.mark.among("rust"), pytest.mark.timeout(180)]
+
+SLOW = 5_000_000
+"""Bits per second of the slow line."""
+CONDITIONS = {
+    "40 ms": Conditions(delay=0.04),
+    "2 % loss": Conditions(delay=0.005, loss=0.02),
+    "reordering": Conditions(delay=0.02, reorder=0.05),
+    "5 Mbit per s": Conditions(delay=0.01, rate=SLOW),
+    "all of it": Conditions(delay=0.04, loss=0.02, reorder=0.05, rate=SLOW),
+}
+GROUP = 25_000
+
+
+class Wire:
+    """Two linked peers, and the line between them."""
+
+    def __init__(self, link: Link, line: Line, networks: Networks) -> None:
+        self.link = link
+        self.line = line
+        self.networks = networks
+
+
+@pytest.fixture(scope="session")
+def networks() -> Iterator[Networks]:
+    """The namespaces."""
+    if not namespaces.are_possible():
+        pytest.skip("network namespaces need root on Linux, and the command ip")
+    with ExitStack() as stack:
+        yield Networks.make(stack)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def wire(networks: Networks, pair: Pair, version: str) -> AsyncIterator[Wire]:
+    """A publisher on the left, a subscriber on the right who dials, over a line that is good at first."""
+    async with AsyncExitStack() as stack:
+        parties = []
+        for kind, namespace in ((pair.publisher, networks.left), (pair.subscriber, networks.right)):
+            process = await PeerProcess.start(inside(namespace, kind.command()), kind.environment(), kind.value)
+            stack.push_async_callback(process.end)
+            party = Party(kind, process, version)
+            await party.bind(address="0.0.0.0:0")
+            parties.append(party)
+        publisher, subscriber = parties
+        port = int(publisher.where["addresses"][0].rpartition(":")[2])
+        line = await Line.open(networks, port)
+        stack.push_async_callback(line.close)
+        publisher.where["addresses"] = [line.address]
+        link = Link(version, publisher, subscriber, publisher_dials=False)
+        await link.connect()
+        yield Wire(link, line, networks)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("conditions", CONDITIONS.values(), ids=CONDITIONS)
+async def test_nothing_is_lost(wire: Wire, conditions: Conditions) -> None:
+    """A reliable subscriber gets all of it, however long it takes."""
+    count = 60
+    await wire.line.become(conditions)
+    await wire.link.publisher.publish()
+    reading = await wire.link.subscribe_to_all()
+    await wire.link.publisher.used()
+    await wire.link.publisher.write(count, (GROUP // 5,) * 5)
+    answer = await reading.read(count, patience=90)
+    assert sequences(answer) == list(range(count))
+    assert {(group["frames"], group["end"]) for group in answer["groups"]} == {(5, "finished")}
+
+
+@pytest.mark.core
+async def test_live_keeps_up(wire: Wire) -> None:
+    """Of more than the line can carry, a live subscriber gets the newest: it stays close, and skips the rest."""
+    count, interval = 80, 0.05
+    await wire.line.become(CONDITIONS["all of it"])
+    await wire.link.publisher.publish()
+    reading = await wire.link.subscribe_to_all(max_latency=0.3)
+    await wire.link.publisher.used()
+    # Four times as much as it can carry: without skipping, the last group would be 12 seconds late.
+    writing = wire.link.publisher.begin(
+        "write", broadcast="room/cam", track="video", groups=count, sizes=[100_000], interval=interval
+    )
+    whole: list[int] = []
+    while not whole or whole[-1] != count - 1:
+        group = (await reading.read(1))["groups"][0]
+        if group["end"] == "finished":
+            whole.append(group["sequence"])
+        else:
+            assert group["end"]["code"] in OLD
+        if group["sequence"] == count - 1:
+            break
+    written = await writing
+    assert written["sequences"][-1] == whole[-1]
+    assert 5 < len(whole) < count
+
+
+async def test_live_is_close(wire: Wire) -> None:
+    """The last group comes soon after it was written."""
+    await wire.line.become(CONDITIONS["5 Mbit per s"])
+    await wire.link.publisher.publish()
+    reading = await wire.link.subscribe_to_all(max_latency=0.3)
+    await wire.link.publisher.used()
+    last = asyncio.get_running_loop().create_task(_until(reading, 79))
+    await wire.link.publisher.write(80, (100_000,), interval=0.05)
+    async with asyncio.timeout(4):
+        await last
+
+
+async def _until(reading: Reading, sequence: int) -> None:
+    while (await reading.read(1))["groups"][0]["sequence"] != sequence:
+        pass
+
+
+async def test_priority_changed_in_mid_stream(wire: Wire) -> None:
+    """What waits on a slow line is sent in the order of the new priorities."""
+    count = 40
+    await wire.line.become(CONDITIONS["5 Mbit per s"])
+    await wire.link.publisher.publish("a", "b")
+    a = await wire.link.subscribe("a", priority=100)
+    b = await wire.link.subscribe("b", priority=1)
+    for name in ("a", "b"):
+        await wire.link.publisher.used(track=name)
+    for name in ("a", "b"):
+        await wire.link.publisher.write(count, (GROUP,), track=name)
+    seen = sequences(await a.read(5))
+    await a.update(priority=1)
+    await b.update(priority=100)
+    rest_of_a, all_of_b = a.begin(count - 5), b.begin(count)
+    done, _ = await asyncio.wait([rest_of_a, all_of_b], return_when=asyncio.FIRST_COMPLETED)
+    assert done == {all_of_b}
+    assert sequences(await all_of_b) == list(range(count))
+    assert sorted(seen + sequences(await rest_of_a)) == list(range(count))
+
+
+@pytest.mark.core
+async def test_address_changed_in_mid_stream(wire: Wire) -> None:
+    """The peer's packets come from another address, and nothing is lost."""
+    count = 60
+    await wire.line.become(CONDITIONS["5 Mbit per s"])
+    await wire.link.publisher.publish()
+    reading = await wire.link.subscribe_to_all()
+    await wire.link.publisher.used()
+    await wire.link.publisher.write(count, (GROUP,))
+    got = sequences(await reading.read(10))
+    for address in wire.networks.to_left[1:]:
+        await wire.line.move(address)
+        got += sequences(await reading.read(10, patience=60))
+    got += sequences(await reading.read(count - 30, patience=60))
+    assert sorted(got) == list(range(count))
+    # And back the other way: what the subscriber publishes reaches the publisher.
+    await wire.link.subscriber.publish(broadcast="back")
+    answer = await wire.link.publisher.call("news", session=wire.link.at_publisher, count=1)
+    assert answer["news"][0]["name"] == "back"
