@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from contextlib import AsyncExitStack
+from typing import Any
 from weakref import ref
 
 import pytest
@@ -536,6 +537,14 @@ class TestWhoGetsIn:
             error = await asyncio.wait_for(session.closed(), PATIENCE)
             assert error.code == ErrorCode.UNAUTHORIZED
 
+    @pytest.mark.parametrize("verdict", ["yes", 1, None, object()])
+    async def test_only_true_lets_anybody_in(self, verdict: Any, caplog: pytest.LogCaptureFixture) -> None:
+        async with pair(authorize=lambda _: verdict) as (alice, bob):
+            with pytest.raises(ServerError) as caught:
+                await bob.connect(alice.ticket())
+            assert caught.value.code == ErrorCode.UNAUTHORIZED
+        assert "it must be a bool or an Access" in caplog.text
+
     async def test_an_authorized_one_gets_in(self) -> None:
         async with bound() as bob, bound(authorize=lambda remote: remote == bob.id()) as alice:
             await published(alice)
@@ -554,6 +563,19 @@ class TestShutdown:
             assert error.code == 0
             with pytest.raises(SessionClosed):
                 await reader.next_group()
+
+    @pytest.mark.parametrize("turns", range(6))
+    async def test_one_that_is_cancelled_goes_on(self, turns: int) -> None:
+        """Wherever it is: the endpoint is closed, and another call waits for that."""
+        moq = await Moq.bind(network="loopback")
+        endpoint = moq.endpoint
+        ending = asyncio.ensure_future(moq.shutdown())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.wait([ending])
+        await asyncio.wait_for(moq.shutdown(), PATIENCE)
+        assert endpoint.is_closed()
 
     async def test_calls_after_it_raise_and_never_hang(self) -> None:
         async with pair() as (alice, bob):

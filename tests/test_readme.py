@@ -11,15 +11,16 @@ from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 from typing import Any
 
+import pytest
 from iroh import EndpointAddr
 
 import iroh_moq
 from tests.conftest import within
-from tests.endpoints import PATIENCE, bare_endpoint, bound, next_news
+from tests.endpoints import PATIENCE, bare_endpoint, bound, next_news, published, subscribed
 from tests.examples.programs import interruptible
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-PROGRAM, BESIDE_AN_ENDPOINT, COMES_BACK, WHO_MAY = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PROGRAM, BESIDE_AN_ENDPOINT, MORE, COMES_BACK, WHO_MAY, HOW_MUCH = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 async def test_the_program_at_a_prompt() -> None:
@@ -73,6 +74,17 @@ async def test_who_may_do_what() -> None:
         await router.shutdown()
 
 
+async def test_how_much_a_peer_may_take() -> None:
+    source = "async def program(endpoint):\n" + textwrap.indent(HOW_MUCH, "    ")
+    scope: dict[str, Any] = dict(vars(iroh_moq))
+    exec(f"{source}    return moq, router\n", scope)
+    async with bare_endpoint() as endpoint, bound() as viewer, within(PATIENCE):
+        moq, router = await scope["program"](endpoint)
+        await viewer.connect(EndpointAddr(endpoint.id(), None, endpoint.bound_sockets()))
+        await moq.shutdown()
+        await router.shutdown()
+
+
 async def test_sessions_that_come_back() -> None:
     source = "async def program(moq, ticket, print):\n" + textwrap.indent(COMES_BACK, "    ")
     scope: dict[str, Any] = dict(vars(iroh_moq))
@@ -103,6 +115,26 @@ def test_every_promise_names_a_test_that_is_there() -> None:
         for name, path in shown:
             source = (Path(__file__).parent.parent / path).read_text()
             assert path.endswith(f"/{name}") or f"class {name}:" in source, (name, path)
+
+
+async def test_more_than_frames(capsys: pytest.CaptureFixture[str]) -> None:
+    source = "async def program(video, consumer, track, picture, position):\n" + textwrap.indent(MORE, "    ")
+    names: dict[str, Any] = {}
+    # The loop over datagrams has no end of its own here.
+    source = source.replace("timestamp)\n    info", "timestamp)\n        break\n    info")
+    exec(f"{source}    return frame, group, info\n", names)
+    async with bound() as camera, bound() as viewer, within(PATIENCE):
+        _, video = await published(camera)
+        for _ in range(8):
+            video.write_frame(b"past")
+        _, consumer = await subscribed(camera, viewer)
+        track = consumer.subscribe_track("video")
+        assert await track.read_frame() == b"past"
+        frame, group, info = await names["program"](video, consumer, track, b"picture", b"position")
+        assert frame == (b"picture", 12.5)
+        assert (group.sequence, await group.read_all()) == (7, b"past")
+        assert info.timescale == 1_000_000
+    assert capsys.readouterr().out.startswith("9 b'position' ")
 
 
 def test_the_errors_are_all_there() -> None:

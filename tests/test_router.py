@@ -18,7 +18,7 @@ from iroh import (
     preset_minimal,
 )
 
-from iroh_moq import ALPN, BroadcastProducer, Error, InvalidArgument, InvalidType, Moq, Router
+from iroh_moq import ALPN, BroadcastProducer, Error, InvalidArgument, InvalidType, Limits, Moq, Router
 from iroh_moq import router as module
 from iroh_moq.address import dial, parse_remote, ticket_of
 from tests.endpoints import PATIENCE, bare_endpoint, bound
@@ -129,9 +129,9 @@ class TestRouter:
 
     async def test_a_handshake_that_never_ends_is_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         lines: asyncio.Queue[str] = asyncio.Queue()
-        monkeypatch.setattr(module, "_HANDSHAKE_TIMEOUT", 0.0)
+        limits = Limits(handshake_seconds=1e-9)
         monkeypatch.setattr(module.logger, "info", lambda text, *values: lines.put_nowait(text % values))
-        async with endpoints() as (here, there), Router(there).accept(b"one", handler := Handler()):
+        async with endpoints() as (here, there), Router(there, limits=limits).accept(b"one", handler := Handler()):
             connecting = asyncio.ensure_future(here.connect(parse_remote(ticket_of(there)), b"one"))
             assert await asyncio.wait_for(lines.get(), PATIENCE) == "a handshake failed: timed out"
             assert handler.accepted.empty()

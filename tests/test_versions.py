@@ -301,3 +301,19 @@ class TestOverIroh:
             broadcast.finish()
             assert await reader.next_group() is None
             await broadcast.unused()
+
+    @both
+    async def test_a_burst_of_groups_comes_in_order_and_whole(self, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """More than there is room for at first, which the reader knows is to come."""
+        monkeypatch.setattr("iroh_moq.actor.iroh_transport", make)
+        async with bound() as alice, bound() as bob, within(PATIENCE):
+            broadcast, track = await published(alice)
+            _, consumer = await subscribed(alice, bob)
+            reader = consumer.subscribe_track("video")
+            await track.used()
+            for number in range(300):
+                track.write_frame(number.to_bytes(2, "big") * 1000)
+            for number in range(300):
+                assert await reader.read_frame() == number.to_bytes(2, "big") * 1000
+            broadcast.finish()
+            await broadcast.unused()

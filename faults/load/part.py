@@ -16,6 +16,9 @@ __all__ = ["Size", "run"]
 
 _PATIENCE = 300.0
 _TWICE = 2.0
+_BUSY = 0.03
+"""Seconds of the 99th percentile without any load, above which the machine has other things to do."""
+
 _SETTLE = 0.05
 _SAMPLES = 100
 """Groups below which the 99th percentile says nothing."""
@@ -145,6 +148,11 @@ class _Load:
             self._of.figure(f"latency p50, p99 and most in ms, {name}", f"{latency} ({mark['groups']:,} groups)")
         if name == "alone":
             self._alone = mark["p99"]
+            if self._alone > _BUSY:
+                self._of.note(
+                    "The machine was busy with something else: the honest subscriber's groups were late when it "
+                    "was alone, too. So the latencies say little."
+                )
         elif judged and self._of.long and mark["groups"] >= _SAMPLES:
             self._of.check(
                 "the 99th percentile is at most twice what it is alone", mark["p99"] <= _TWICE * self._alone,

@@ -21,15 +21,17 @@ _TWICE = 25
 
 
 def run(run: Run, scenarios: int | None = None, play: Callable[[Plan], Outcome] = play) -> None:
-    """Plays so many scenarios."""
+    """Plays so many scenarios, or as many as the time allows if there is a limit to that."""
     count = scenarios or run.choose(_SHORT, _LONG)
-    played = faulty = readers = groups = complete = told = 0
+    played = faulty = readers = groups = complete = told = gaps = 0
     started = time.perf_counter()
     for claim in CLAIMS:
         run.check(claim, True)
         run.claims[claim].checks = 0
     try:
         for seed in range(run.seed, run.seed + count):
+            if run.minutes is not None and time.perf_counter() - started > 60 * run.minutes:
+                break
             plan = Plan.of(seed)
             outcome = play(plan)
             played += 1
@@ -38,6 +40,7 @@ def run(run: Run, scenarios: int | None = None, play: Callable[[Plan], Outcome] 
             groups += outcome.groups
             complete += outcome.complete
             told += outcome.told
+            gaps += outcome.gaps
             failed = dict(outcome.wrong)
             for claim in CLAIMS:
                 run.check(claim, claim not in failed, f"seed {seed}: {failed.get(claim)}")
@@ -54,5 +57,6 @@ def run(run: Run, scenarios: int | None = None, play: Callable[[Plan], Outcome] 
         run.figure("readers", readers)
         run.figure("of them told that they have everything", complete)
         run.figure("of them told of an error", told)
+        run.figure("of them cut off by their publisher's own failure, with a gap before the error (known)", gaps)
         run.figure("groups read", groups)
         run.figure("scenarios per second", round(played / (time.perf_counter() - started)))

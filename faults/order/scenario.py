@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from iroh_moq import BroadcastConsumer, BroadcastProducer, Error, MoqSession, TrackProducer
 
-from .judge import judge
+from .judge import has_gap, judge
 from .network import LateTransport, Weather, late_pair
 from .plan import Fault, Plan
 from .publish import Record, new_broadcast, write
@@ -42,6 +42,8 @@ class Outcome:
     """Readers that were told that they have all there is."""
     told: int = 0
     """Readers that were told that there will be no more, with an error."""
+    gaps: int = 0
+    """Readers that have missed a group before the error that they were told of."""
     fingerprint: str = ""
 
 
@@ -60,6 +62,7 @@ def play(plan: Plan) -> Outcome:
         outcome.wrong += judge(plan, reader)
         outcome.groups += len(reader.groups)
         outcome.complete += reader.ended
+        outcome.gaps += has_gap(reader)
         outcome.told += reader.error is not None
     outcome.readers = len(scenario.readers)
     outcome.fingerprint = scenario.fingerprint.hexdigest()

@@ -36,7 +36,7 @@ class Feeder:
     def __init__(self, run: Run, target: Target) -> None:
         self._run = run
         self._target = target
-        self._corpus = read_corpus(target.name)
+        self._corpus = read_corpus(target.corpus)
         self._kinds: set[object] = set()
         self.inputs = 0
         self.slowest = 0.0

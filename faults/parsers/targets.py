@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from iroh_moq.address import parse_remote
 from iroh_moq.errors import InvalidArgument, MoqError
 from iroh_moq.lite import decoders, messages
+from iroh_moq.lite.version import VERSIONS, Version
 from iroh_moq.lite.wire import MAX_MESSAGE_SIZE, peek_varint
 from iroh_moq.model import normalize_path
 from iroh_moq.transport.iroh_errors import session_error, transport_error
@@ -53,19 +54,29 @@ class Target:
     feed: Callable[[list[bytes]], Outcome]
     split: bool
     """Whether the outcome must be the same however the bytes are split."""
+    version: str = ""
+    """The version of the protocol that it is for, if not for all."""
+
+    @property
+    def corpus(self) -> str:
+        """What its inputs are kept under: versions share them."""
+        return self.name.removesuffix(f" {self.version}") if self.version else self.name
 
 
 def targets() -> list[Target]:
     """All of them."""
     found = [
-        Target(name, _decoder(kind), split=True)
+        _target(name, _decoder(kind, version), version, split=True)
         for name in decoders.__all__
         if inspect.isclass(kind := getattr(decoders, name)) and hasattr(kind, "feed")
+        for version in _versions(kind)
+        if "Group" not in name or version is None or version.timestamps == name.startswith("Timed")
     ]
     found += [
-        Target(f"message {name}", _message(kind), split=False)
+        _target(f"message {name}", _message(kind, version), version, split=False)
         for name in messages.__all__
         if hasattr(kind := getattr(messages, name), "decode")
+        for version in _versions(kind.decode)
     ]
     return [
         *found,
@@ -76,9 +87,20 @@ def targets() -> list[Target]:
     ]
 
 
-def _decoder(kind: Any) -> Callable[[list[bytes]], Outcome]:
+def _versions(parser: Any) -> Sequence[Version | None]:
+    """Those that a parser tells from each other; None for one that is for all."""
+    return VERSIONS if "version" in inspect.signature(parser).parameters else (None,)
+
+
+def _target(name: str, feed: Callable[[list[bytes]], Outcome], version: Version | None, *, split: bool) -> Target:
+    if version is None:
+        return Target(name, feed, split)
+    return Target(f"{name} {version.name}", feed, split, version.name)
+
+
+def _decoder(kind: Any, version: Version | None) -> Callable[[list[bytes]], Outcome]:
     def feed(pieces: list[bytes]) -> Outcome:
-        decoder = kind()
+        decoder = kind() if version is None else kind(version)
         events: list[Any] = []
         size = 0
         for piece in pieces:
@@ -105,17 +127,24 @@ def _decoder(kind: Any) -> Callable[[list[bytes]], Outcome]:
 _MOST = MAX_MESSAGE_SIZE + _HEADER
 
 
-def _message(kind: Any) -> Callable[[list[bytes]], Outcome]:
+def _message(kind: Any, version: Version | None) -> Callable[[list[bytes]], Outcome]:
+    decoded_by = () if version is None else (version,)
+    encoded_by: tuple[Version, ...] = ()
+    if "version" in inspect.signature(kind.encode).parameters:
+        # Where only the type before a message depends on the version, any that has the message will do.
+        having = VERSIONS[-1] if kind is messages.SubscribeOk else VERSIONS[0]
+        encoded_by = (version or having,)
+
     def feed(pieces: list[bytes]) -> Outcome:
         try:
-            message = kind.decode(b"".join(pieces))
+            message = kind.decode(b"".join(pieces), *decoded_by)
         except MoqError as error:
             return Outcome((), error.code, str(error))
         # What could be read can be written, and is the same when it is read again.
-        encoded = message.encode()
-        body = _body(kind, encoded)
-        if kind.decode(body) != message:
-            raise Broken(f"{message} became {kind.decode(body)}")
+        encoded = message.encode(*encoded_by)
+        body = encoded if kind is messages.Datagram else _body(kind, encoded)
+        if kind.decode(body, *decoded_by) != message:
+            raise Broken(f"{message} became {kind.decode(body, *decoded_by)}")
         return Outcome((message,), None, "")
 
     return feed

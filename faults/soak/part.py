@@ -110,20 +110,20 @@ class _Soak:
             self._kinds = kinds_alive()
         self._samples.append(sample)
         first = self._samples[0].counts()
-        same = sample.counts() == first
+        same = sample.same_as(self._samples[0])
         detail = f"round {number}: {first} became {sample.counts()}"
         if not same:
             more = kinds_alive()
             more.subtract(self._kinds)
-            detail += f"; more of {[(kind, count) for kind, count in more.most_common(8) if count > 0]}"
+            detail += f"; {[(kind, count) for kind, count in more.most_common() if count][:16]}"
         self._of.check("in every pause there are as many objects, tasks, files and calls as in the first", same, detail)
 
     async def _settled(self, server: Moq, started: float) -> Sample:
         deadline = time.monotonic() + _PATIENCE
         while True:
             sample = take(server, started)
-            wanted = self._samples[0].counts() if self._samples else None
-            settled = sample.peers == 0 and (wanted is None or sample.counts() == wanted)
+            wanted = self._samples[0] if self._samples else None
+            settled = sample.peers == 0 and (wanted is None or sample.same_as(wanted))
             if not settled and time.monotonic() < deadline:
                 await asyncio.sleep(0.05)
                 continue
@@ -131,7 +131,7 @@ class _Soak:
                 # The first of them sets the mark, so it has to be certain that nothing is about to go.
                 await asyncio.sleep(0.3)
                 again = take(server, started)
-                if again.counts() != sample.counts():
+                if not again.same_as(sample):
                     continue
             return sample
 

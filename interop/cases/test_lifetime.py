@@ -93,7 +93,9 @@ async def _watch(version: str, pair: Pair, how: str) -> Vanishing:
 async def vanishings(request: pytest.FixtureRequest) -> dict[tuple[str, str, str], asyncio.Task[Vanishing]]:
     """All of them at once, as each takes half a minute."""
     cases = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    chosen = [case.callspec.params for case in cases if case.originalname == "test_vanished"]
+    chosen: list[dict[str, Any]] = [
+        dict(case.callspec.params) for case in cases if case.originalname == "test_vanished"
+    ]
     return {
         (case["version"], case["pair"].name, case["how"]): asyncio.get_running_loop().create_task(
             _watch(case["version"], case["pair"], case["how"])

@@ -18,6 +18,7 @@ from .errors import (
     SessionError,
     SubscribeError,
 )
+from .limits import Limits
 from .lite import ALPN, ALPNS
 from .metrics import Histogram, Metrics
 from .model import (
@@ -71,6 +72,7 @@ __all__ = [
     "InternalConsistencyError",
     "InvalidArgument",
     "InvalidType",
+    "Limits",
     "Metrics",
     "Moq",
     "MoqError",

@@ -35,7 +35,8 @@ from iroh import Connection, Endpoint, EndpointAddr
 from .access import EVERYBODY, EVERYTHING, Access, Audience, Offer
 from .address import Dialer
 from .aio import TaskScope
-from .errors import ConnectError, Error, InternalConsistencyError, ServerError, SessionError
+from .errors import ConnectError, Error, ErrorCode, InternalConsistencyError, ServerError, SessionError
+from .limits import DEFAULT_LIMITS, Limits
 from .lite import ALPNS, new_origin_id
 from .lite.policy import Policy
 from .log import fields
@@ -54,6 +55,9 @@ logger = logging.getLogger("iroh_moq.actor")
 _DUPLICATE = "duplicate"
 _REPLACED = "replaced"
 _SHUTDOWN = "shutdown"
+
+_TOO_MANY = {"sessions": "sessions", "connections_per_peer": "connections"}
+"""What there are too many of, for the peer's eyes, by the limit's name."""
 
 _CONFIRM = 3.0
 """Seconds that a dialled peer has for its first stream. One that opens none, as it publishes and
@@ -221,6 +225,11 @@ class _Peer:
         """Whether there is a session with a connection."""
         return self.session is not None and not self.session.is_closed and not self.session._is_away
 
+    @property
+    def dialled(self) -> int:
+        """How many connections that it has dialled there are."""
+        return (self.session is not None and not self.we_dialled) + (self.held is not None)
+
     def stop_retrying(self) -> None:
         if self.retry is not None:
             self.retry.cancel()
@@ -234,7 +243,7 @@ class _Peer:
 class Actor:
     """Owns every session and every task of a `Moq`, from its first event to its shutdown."""
 
-    def __init__(self, endpoint: Endpoint, alpns: tuple[bytes, ...] = ALPNS) -> None:
+    def __init__(self, endpoint: Endpoint, alpns: tuple[bytes, ...] = ALPNS, limits: Limits = DEFAULT_LIMITS) -> None:
         self._dialer = Dialer(endpoint, alpns)
         self._own_id = str(endpoint.id())
         self._origin_id = new_origin_id()
@@ -244,6 +253,9 @@ class Actor:
         self._endings: dict[str, Callable[[], None]] = {}
         self._offers: dict[str, Offer] = {}
         self._streams: WeakSet[IncomingSessionStream] = WeakSet()
+        self._limits = limits
+        self._deciding: dict[str, int] = {}
+        """By peer, how many of its connections wait to be authorized."""
         self.counters = Counters()
         self.refusals = Refusals()
         self._tasks = TaskScope("moq")
@@ -266,6 +278,38 @@ class Actor:
         if self._closed:
             raise shut_down_error()
         self._inbox.put_nowait(message)
+
+    def begin_deciding(self, connection: Connection) -> bool:
+        """A peer has dialled, and is about to be authorized; whether it may be. If not, it has been refused."""
+        name = str(connection.remote_id())
+        peer = self._peers.get(name)
+        known = peer is not None and peer.session is not None
+        count = self._deciding.get(name, 0)
+        had = count + (0 if peer is None else peer.dialled)
+        if had >= self._limits.connections_per_peer:
+            self._turn_away(connection, name, "connections_per_peer", f"{name} has dialled {had} times")
+            return False
+        if not known and not count and len(self._deciding) >= self._limits.sessions:
+            self._turn_away(connection, name, "sessions", f"there is no room for a session with {name}")
+            return False
+        self._deciding[name] = count + 1
+        return True
+
+    def end_deciding(self, connection: Connection) -> None:
+        """It is decided."""
+        name = str(connection.remote_id())
+        self._deciding[name] -= 1
+        if not self._deciding[name]:
+            del self._deciding[name]
+
+    def _turn_away(self, connection: Connection | IrohTransport, name: str, limit: str, text: str) -> None:
+        """Refuses a connection because of a limit, by the limit's name."""
+        self.refusals.add(logger, logging.WARNING, name, limit, text)
+        reason = f"too many {_TOO_MANY[limit]}"
+        if isinstance(connection, Connection):
+            connection.close(ErrorCode.BOUNDS_EXCEEDED, reason.encode())
+        else:
+            self._tasks.spawn(_close_transport(connection, reason, ErrorCode.BOUNDS_EXCEEDED), limit)
 
     def incoming_sessions(self) -> IncomingSessionStream:
         if self._closed:
@@ -302,7 +346,7 @@ class Actor:
             case Connect(remote, access, reconnect, reply):
                 self._connect(remote, access, reconnect, reply)
             case Incoming(connection, access):
-                self._incoming(iroh_transport(connection), access)
+                self._incoming(self._transport(connection), access)
             case Publish(name, producer, audience, reply):
                 self._publish(name, producer, audience)
                 _answer(reply, None)
@@ -408,7 +452,7 @@ class Actor:
         """Dials, and waits until the peer has taken the connection."""
         started = time.monotonic()
         try:
-            transport = iroh_transport(await self._dialer.dial(remote))
+            transport = self._transport(await self._dialer.dial(remote))
             result = await (self._until_taken(name, transport) if peer.away else self._confirmed(name, peer, transport))
         except Error as error:
             self._post(_Dialled(name, error))
@@ -506,8 +550,8 @@ class Actor:
     def _missed(self, name: str, peer: _Peer, error: Error) -> None:
         """An attempt to bring a session back has failed."""
         logger.info("%s cannot be reached again yet: %s", name, error, extra=fields(peer=name))
-        if isinstance(error, ServerError) and error.code:
-            # The peer is there, and wants no session.
+        if isinstance(error, ServerError) and error.code and error.code != ErrorCode.BOUNDS_EXCEEDED:
+            # The peer is there, and wants no session; were it only full, it would have one later.
             self._stay_away(name, peer, SessionError(error.code, error.reason), error)
         else:
             self._schedule(name, peer, error)
@@ -582,7 +626,13 @@ class Actor:
 
     def _incoming(self, transport: IrohTransport, access: Access) -> None:
         name = str(transport.remote_id)
-        peer = self._peers.setdefault(name, _Peer())
+        peer = self._peers.get(name)
+        new = peer is None or (peer.session is None and peer.dialling is None)
+        if new and self._sessions_count() >= self._limits.sessions:
+            self._turn_away(transport, name, "sessions", f"there is no room for a session with {name}")
+            return
+        if peer is None:
+            peer = self._peers[name] = _Peer()
         if peer.dialling is not None and self._own_id < name:
             self._hold(name, peer, transport, access)
         elif peer.live and peer.we_dialled:
@@ -629,8 +679,15 @@ class Actor:
         else:
             self._take_held(name, peer)
 
+    def _transport(self, connection: Connection) -> IrohTransport:
+        return iroh_transport(connection, self._limits.bi_streams, self._limits.uni_streams)
+
+    def _sessions_count(self) -> int:
+        return sum(peer.session is not None for peer in self._peers.values())
+
     def _session(self, transport: IrohTransport, access: Access) -> MoqSession:
-        policy = Policy(str(transport.remote_id), access, self._offers, self.counters, self.refusals)
+        peer = str(transport.remote_id)
+        policy = Policy(peer, access, self._offers, self.counters, self.refusals, self._limits)
         return MoqSession(transport, policy, origin_id=self._origin_id)
 
     def _take(self, name: str, peer: _Peer, session: MoqSession, *, we_dialled: bool) -> None:
@@ -724,8 +781,8 @@ def _refused(name: str, error: SessionError) -> ServerError:
     return ServerError(f"peer {name[:10]} refused: {error}", error.code, error.reason)
 
 
-async def _close_transport(transport: IrohTransport, reason: str) -> None:
-    transport.close(0, reason)
+async def _close_transport(transport: IrohTransport, reason: str, code: int = 0) -> None:
+    transport.close(code, reason)
     await transport.closed()
     await transport.aclose()
 

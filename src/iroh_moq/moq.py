@@ -18,6 +18,7 @@ from .actor import Actor, Connect, GetPublished, Incoming, Publish, Unpublish
 from .address import EndpointLike, check_alpns, parse_remote, ticket_of
 from .endpoint import bind_endpoint, load_or_create_key
 from .errors import Error, ErrorCode, InvalidArgument, InvalidType, MoqError
+from .limits import Limits, check_limits
 from .lite import ALPNS
 from .metrics import Metrics
 from .model import BroadcastProducer, normalize_path
@@ -49,15 +50,22 @@ class Moq:
             the function raises, or returns anything else. Everybody may do everything, without it.
         alpns: the versions of the protocol to dial with: the first that the peer takes. Which are
             accepted, the `Router` says.
+        limits: how much peers may take of this side; the defaults, without it. Those for handshakes
+            are the `Router`'s.
 
     Raises:
-        InvalidType: ``endpoint`` is not an `iroh.Endpoint`.
+        InvalidType: ``endpoint`` is not an `iroh.Endpoint`, or ``limits`` no `Limits`.
         InvalidArgument: ``alpns`` names no protocol.
         RuntimeError: no loop is running.
     """
 
     def __init__(
-        self, endpoint: Endpoint, *, authorize: Authorize | None = None, alpns: bytes | Iterable[bytes] = ALPNS
+        self,
+        endpoint: Endpoint,
+        *,
+        authorize: Authorize | None = None,
+        alpns: bytes | Iterable[bytes] = ALPNS,
+        limits: Limits | None = None,
     ) -> None:
         if not isinstance(endpoint, Endpoint):
             raise InvalidType(f"endpoint must be an iroh Endpoint, not {type(endpoint).__name__}")
@@ -66,8 +74,9 @@ class Moq:
         asyncio.get_running_loop()
         self._endpoint = endpoint
         self._authorize = authorize
-        self._actor = Actor(endpoint, check_alpns(alpns))
+        self._actor = Actor(endpoint, check_alpns(alpns), check_limits(limits))
         self._router: Router | None = None
+        self._ending: asyncio.Future[None] | None = None
 
     @classmethod
     async def bind(
@@ -80,6 +89,7 @@ class Moq:
         relays: Sequence[str] | None = None,
         authorize: Authorize | None = None,
         alpns: bytes | Iterable[bytes] = ALPNS,
+        limits: Limits | None = None,
     ) -> Moq:
         """Makes an endpoint and a router as well, for those who have none.
 
@@ -96,8 +106,10 @@ class Moq:
             relays: URLs of relay servers to use instead of n0's. For ``"internet"`` only.
             authorize: as for `Moq`.
             alpns: the versions of the protocol to dial with and to accept, the one wanted most first.
+            limits: how much peers may take of this side; the defaults, without it.
 
         Raises:
+            InvalidType: an argument has the wrong type.
             InvalidArgument: an argument, or the key file, cannot be used.
             ConnectError: an address cannot be bound.
         """
@@ -106,9 +118,10 @@ class Moq:
         if key_file is not None:
             key = load_or_create_key(key_file)
         versions = check_alpns(alpns)
+        check_limits(limits)
         endpoint = await bind_endpoint(network, key, addresses, relays)
-        moq = cls(endpoint, authorize=authorize, alpns=versions)
-        moq._router = Router(endpoint).accept(versions, moq.protocol_handler()).spawn()
+        moq = cls(endpoint, authorize=authorize, alpns=versions, limits=limits)
+        moq._router = Router(endpoint, limits=limits).accept(versions, moq.protocol_handler()).spawn()
         return moq
 
     @property
@@ -239,12 +252,16 @@ class Moq:
 
         What is still on its way is lost: await `BroadcastProducer.unused` before, after `finish`.
 
-        The endpoint is closed too if `bind` made it.
+        The endpoint is closed too if `bind` made it. Cancelling this await does not stop it half-way.
         """
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._shut_down())
+        await asyncio.shield(self._ending)
+
+    async def _shut_down(self) -> None:
         await self._actor.shutdown()
         if self._router is not None:
-            router, self._router = self._router, None
-            await router.shutdown()
+            await self._router.shutdown()
             await self._endpoint.close()
 
     async def __aenter__(self) -> Moq:
@@ -268,13 +285,19 @@ class MoqProtocolHandler(iroh.ProtocolHandler):
         self._authorize = authorize
 
     async def accept(self, conn: Connection) -> None:
-        """Takes a connection over, if its peer is authorized and the `Moq` still runs."""
-        access = await self._access_of(conn)
+        """Takes a connection over, if its peer is authorized, there is room for it, and the `Moq` still runs."""
+        actor = self._actor
+        if not actor.begin_deciding(conn):
+            return
+        try:
+            access = await self._access_of(conn)
+        finally:
+            actor.end_deciding(conn)
         if access is None:
             conn.close(ErrorCode.UNAUTHORIZED, b"unauthorized")
             return
         try:
-            self._actor.send(Incoming(conn, access))
+            actor.send(Incoming(conn, access))
         except Error:
             conn.close(0, b"shutdown")
 
@@ -284,6 +307,12 @@ class MoqProtocolHandler(iroh.ProtocolHandler):
     def handshake_failed(self) -> None:
         """For a `Router`: a connection that may have been for this has failed."""
         self._actor.counters.handshakes_failed["incoming"] += 1
+
+    def handshakes_exceeded(self, most: int) -> None:
+        """For a `Router`: it had to choose between connections, as too many were beginning."""
+        text = f"{most} handshakes are under way, which is all there may be"
+        # Who they are, only their ends would tell.
+        self._actor.refusals.add(logger, logging.WARNING, "peers", "handshakes", text)
 
     async def _access_of(self, conn: Connection) -> Access | None:
         """What the peer may do, or None if it may not even enter."""

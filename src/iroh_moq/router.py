@@ -6,20 +6,22 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from iroh import Connection, Endpoint, Incoming, IrohError
 
 from .address import check_alpns
 from .aio import TaskScope
 from .errors import Error, InvalidArgument, InvalidType
+from .limits import Limits, check_limits
 from .log import fields
 
 __all__ = ["ConnectionHandler", "Router"]
 
 logger = logging.getLogger("iroh_moq.router")
 
-_HANDSHAKE_TIMEOUT = 30.0
+_YOUNG = 1.0
+"""Seconds for which a handshake does not have to make room for another: most take a few round trips."""
 
 
 class ConnectionHandler(Protocol):
@@ -39,6 +41,9 @@ class HandshakeObserver(Protocol):
     def handshake_failed(self) -> None:
         """An incoming connection has failed before it said what protocol it is for."""
 
+    def handshakes_exceeded(self, most: int) -> None:
+        """As many as may be are under way, so that one is given up or not begun."""
+
 
 class Router:
     """Accepts an endpoint's connections, each for the handler of its protocol.
@@ -46,15 +51,25 @@ class Router:
         router = Router(endpoint).accept(ALPNS, moq.protocol_handler()).spawn()
 
     The endpoint stays the caller's: shutting the router down does not close it.
+
+    Args:
+        endpoint: the endpoint.
+        limits: how many handshakes may be under way, and how long each may take; the defaults, without it.
+
+    Raises:
+        InvalidType: ``endpoint`` is not an `iroh.Endpoint`, or ``limits`` no `Limits`.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, limits: Limits | None = None) -> None:
         if not isinstance(endpoint, Endpoint):
             raise InvalidType(f"endpoint must be an iroh Endpoint, not {type(endpoint).__name__}")
         self._endpoint = endpoint
         self._handlers: dict[bytes, ConnectionHandler] = {}
         self._tasks = TaskScope("router")
         self._spawned = False
+        self._limits = check_limits(limits)
+        self._handshakes: dict[asyncio.Task[None], float] = {}
+        """Those under way, the oldest first, each with when it began."""
 
     def accept(self, alpn: bytes | Iterable[bytes], handler: ConnectionHandler) -> Router:
         """Adds a protocol. Returns the router, so that calls can follow one another.
@@ -93,18 +108,54 @@ class Router:
 
     async def _run(self) -> None:
         while (incoming := await self._endpoint.accept_next()) is not None:
-            self._tasks.spawn(self._hand_over(incoming), "handshake")
+            try:
+                if await self._has_room(incoming):
+                    task = self._tasks.spawn(self._hand_over(incoming), "handshake")
+                    self._handshakes[task] = asyncio.get_running_loop().time()
+                    task.add_done_callback(self._over)
+            except IrohError as error:
+                # The connection's end, while it was looked at.
+                logger.debug("an incoming connection is gone: %s", error.message())
+
+    async def _has_room(self, incoming: Incoming) -> bool:
+        """Whether a handshake may begin; if not, that has been seen to."""
+        most, under_way = self._limits.handshakes, len(self._handshakes)
+        if under_way * 2 >= most and not await incoming.remote_addr_validated():
+            # Whoever comes back has shown its address, and until then it costs nothing.
+            await incoming.retry()
+            return False
+        if under_way < most:
+            return True
+        self._tell_of("handshakes_exceeded", most)
+        oldest, began = next(iter(self._handshakes.items()))
+        if asyncio.get_running_loop().time() - began < _YOUNG:
+            # Its sender tries again in a while.
+            await incoming.ignore()
+            return False
+        oldest.cancel()
+        self._over(oldest)
+        return True
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """A handshake is under way no more."""
+        self._handshakes.pop(task, None)
 
     async def _hand_over(self, incoming: Incoming) -> None:
         try:
-            async with asyncio.timeout(_HANDSHAKE_TIMEOUT):
+            async with asyncio.timeout(self._limits.handshake_seconds):
                 accepting = await incoming.accept()
                 alpn = await accepting.alpn()
                 connection = await accepting.connect()
         except (IrohError, TimeoutError) as error:
-            self._tell_of_failure()
+            self._tell_of("handshake_failed")
             logger.info("a handshake failed: %s", error.message() if isinstance(error, IrohError) else "timed out")
             return
+        except asyncio.CancelledError:
+            self._tell_of("handshake_failed")
+            raise
+        current = asyncio.current_task()
+        assert current is not None
+        self._over(current)
         handler = self._handlers.get(alpn)
         if handler is None:
             peer = connection.remote_id()
@@ -117,11 +168,11 @@ class Router:
             peer = connection.remote_id()
             logger.info("%s was not accepted: %s", peer, error, extra=fields(peer=peer))
 
-    def _tell_of_failure(self) -> None:
+    def _tell_of(self, event: Literal["handshake_failed", "handshakes_exceeded"], *details: int) -> None:
         # Whichever of them it was meant for, as that is what the handshake would have said.
-        for handler in self._handlers.values():
+        for handler in {id(handler): handler for handler in self._handlers.values()}.values():
             if isinstance(handler, HandshakeObserver):
-                handler.handshake_failed()
+                getattr(handler, event)(*details)
 
     async def __aenter__(self) -> Router:
         return self.spawn()

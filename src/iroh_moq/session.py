@@ -15,6 +15,7 @@ from .access import Access
 from .address import EndpointLike, check_alpns, dial_first, parse_remote
 from .aio import Signal, reap
 from .errors import ErrorCode, InvalidArgument, InvalidType, MoqError, SessionClosed, SessionError
+from .limits import Limits, check_limits
 from .lite import ALPNS, LiteSession
 from .lite.keeping import Kept
 from .lite.policy import Policy
@@ -54,7 +55,12 @@ class MoqSession:
 
     @classmethod
     async def connect(
-        cls, endpoint: Endpoint, remote: EndpointLike, *, alpn: bytes | Iterable[bytes] = ALPNS
+        cls,
+        endpoint: Endpoint,
+        remote: EndpointLike,
+        *,
+        alpn: bytes | Iterable[bytes] = ALPNS,
+        limits: Limits | None = None,
     ) -> MoqSession:
         """Dials a peer, with no regard to other sessions with it (`Moq.connect` has that).
 
@@ -62,29 +68,38 @@ class MoqSession:
             endpoint: the local endpoint.
             remote: the peer's EndpointAddr, EndpointId, ticket, or id as text.
             alpn: the version of the protocol to speak, or several: the first that the peer takes.
+            limits: how much the peer may take of this side; the defaults, without it.
 
         Raises:
-            InvalidArgument, InvalidType: ``remote`` is none of these, or ``alpn`` names no protocol.
+            InvalidArgument, InvalidType: ``remote`` is none of these, ``alpn`` names no protocol, or
+                ``limits`` is no Limits.
             ConnectError: the peer cannot be reached, or does not speak the protocol.
         """
+        check_limits(limits)
         connection = await dial_first(endpoint, parse_remote(remote), check_alpns(alpn))
-        return await cls.session_connect(connection)
+        return await cls.session_connect(connection, limits)
 
     @classmethod
-    async def session_connect(cls, transport: Transport | Connection) -> MoqSession:
+    async def session_connect(cls, transport: Transport | Connection, limits: Limits | None = None) -> MoqSession:
         """Starts a session, as the side that dialled, on a connection with one of `ALPNS`.
 
         Under any other name it speaks moq-lite-03.
         """
-        return cls(_as_transport(transport))
+        return cls._on(transport, limits)
 
     @classmethod
-    async def session_accept(cls, transport: Transport | Connection) -> MoqSession:
+    async def session_accept(cls, transport: Transport | Connection, limits: Limits | None = None) -> MoqSession:
         """Starts a session, as the side that was dialled, on a connection with one of `ALPNS`.
 
         Under any other name it speaks moq-lite-03. The protocol knows no difference between the two sides.
         """
-        return cls(_as_transport(transport))
+        return cls._on(transport, limits)
+
+    @classmethod
+    def _on(cls, transport: Transport | Connection, limits: Limits | None) -> MoqSession:
+        limits = check_limits(limits)
+        carrier = _as_transport(transport, limits)
+        return cls(carrier, Policy(str(carrier.remote_id), limits=limits))
 
     async def subscribe(self, name: str, *, announced: bool = True) -> BroadcastConsumer:
         """The peer's broadcast of that name, as soon as the peer has announced it.
@@ -325,11 +340,11 @@ class MoqSession:
         return f"<MoqSession with {self.remote_id()}>"
 
 
-def _as_transport(transport: Transport | Connection) -> Transport:
+def _as_transport(transport: Transport | Connection, limits: Limits) -> Transport:
     if isinstance(transport, Transport):
         return transport
     if isinstance(transport, Connection):
-        return iroh_transport(transport)
+        return iroh_transport(transport, limits.bi_streams, limits.uni_streams)
     raise InvalidType(f"a session runs on an iroh Connection or a Transport, not {type(transport).__name__}")
 
 

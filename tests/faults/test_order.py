@@ -56,7 +56,7 @@ class TestPlanted:
     def test_frames_that_are_lost(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         real = GroupState.extend
 
-        def lossy(self: GroupState, frames: list[bytes]) -> None:
+        def lossy(self: GroupState, frames: list[bytes], times: list[int] | None = None) -> None:
             real(self, frames[:-1] if self.sequence == 4 else frames)
 
         monkeypatch.setattr(GroupState, "extend", lossy)
@@ -68,7 +68,11 @@ class TestPlanted:
         assert again["each group comes once, in ascending order, with the frames that were written"] == details[:1]
 
     def test_groups_that_are_overtaken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_Arrivals, "begun", lambda self, arrival, track, group: self.remove(arrival))
+        def blind(self: _Arrivals, arrival: int) -> bool:
+            self.remove(arrival)
+            return False
+
+        monkeypatch.setattr(_Arrivals, "begun", blind)
         assert "a reliable reader that is told of no error has got everything" in found(tmp_path)
 
     def test_somebody_who_is_never_woken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +92,7 @@ class TestPlanted:
     def test_chance_that_no_seed_decides(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         real = GroupState.extend
 
-        def hasty(self: GroupState, frames: list[bytes]) -> None:
+        def hasty(self: GroupState, frames: list[bytes], times: list[int] | None = None) -> None:
             if time.perf_counter_ns() // 1000 % 2:
                 asyncio.get_running_loop().call_later(0.5, self.changed.notify)
                 self.frames += frames

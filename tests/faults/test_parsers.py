@@ -94,18 +94,18 @@ class TestPlanted:
 
 class TestTargets:
     def test_every_decoder_is_one(self) -> None:
-        names = {target.name for target in targets()}
+        names = {target.corpus for target in targets()}
         assert {name for name in decoders.__all__ if name.endswith("Decoder")} <= names
 
     @pytest.mark.parametrize("target", targets(), ids=lambda target: str(target.name))
     def test_each_has_a_corpus_that_it_takes(self, target: Target) -> None:
-        corpus = read_corpus(target.name)
+        corpus = read_corpus(target.corpus)
         assert any(corpus)
         for data in corpus:
             target.feed([data])
 
     def test_each_corpus_has_a_target(self) -> None:
-        names = {target.name.replace(" ", "-") for target in targets()}
+        names = {target.corpus.replace(" ", "-") for target in targets()}
         assert {path.stem for path in FOLDER.glob("*.txt")} == names
 
 

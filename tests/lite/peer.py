@@ -8,9 +8,19 @@ from typing import Any
 
 import pytest
 
-from iroh_moq import BroadcastProducer, Cache, GroupProducer, MoqError, OriginProducer, Subscription, TrackProducer
+from iroh_moq import (
+    BroadcastProducer,
+    Cache,
+    GroupProducer,
+    Limits,
+    MoqError,
+    OriginProducer,
+    Subscription,
+    TrackProducer,
+)
 from iroh_moq.lite import LiteSession
 from iroh_moq.lite.messages import Announce, AnnounceOk, AnnounceRequest, Setup, Subscribe
+from iroh_moq.lite.policy import Policy
 from iroh_moq.model.cache import DEFAULT_CACHE
 from iroh_moq.transport import RecvStream, SendStream, StreamReset, StreamStopped
 from iroh_moq.transport.memory import MemoryTransport
@@ -113,11 +123,12 @@ class Exchange(Writer):
 class Lite:
     """A session of ours with what it offers and receives, and the peer's end of the connection."""
 
-    def __init__(self, make: MakePair, **options: Any) -> None:
+    def __init__(self, make: MakePair, limits: Limits | None = None, **options: Any) -> None:
         self.ours, self.peer = make(**options)
         self.offered, self.received = OriginProducer(), OriginProducer()
+        self.policy = Policy(self.ours.remote_id, limits=limits or Limits())
         self._begun: list[GroupProducer] = []
-        self.session = LiteSession(self.ours, self.offered.consume(), self.received)
+        self.session = LiteSession(self.ours, self.offered.consume(), self.received, self.policy)
 
     # The peer subscribes.
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from iroh_moq import TrackProducer
+from iroh_moq import Cache, ErrorCode, Subscription, TrackProducer
+from iroh_moq.lite.messages import SubscribeUpdate
 from iroh_moq.lite.version import LITE_03, LITE_05, Version
 from iroh_moq.lite.wire import peek_varint
 from iroh_moq.transport import RecvStream, StreamReset
@@ -169,3 +170,53 @@ class TestWholeGroups:
             counts = [sum(subscription == which for subscription, _, _ in path.whole) for which in (0, 1)]
             assert counts[1] >= 95
             assert kept
+
+    async def test_one_that_leaves_the_cache_while_it_waits(self, memory_pair: MakePair) -> None:
+        async with speaking(memory_pair, LITE_05) as run:
+            run.ours.congestion_window = 2 * GROUP
+            _, track = run.publish(cache=Cache(max_bytes=15 * GROUP))
+            path = Path(run)
+            kept = await run.subscribe()
+            await idle()
+            for _ in range(100):
+                write(track)
+                await path.carry(GROUP // 2)
+            assert {code for _, code in path.lost} == {ErrorCode.EVICTED}
+            for _ in range(30):
+                await path.carry(GROUP)
+            # All that was kept has come.
+            assert {number for _, number, _ in path.whole} >= set(range(90, 100))
+            assert kept
+
+    async def test_one_that_waits_goes_out_at_once_when_the_subscriber_wants_all(self, memory_pair: MakePair) -> None:
+        async with speaking(memory_pair, LITE_05) as run:
+            run.ours.congestion_window = 2 * GROUP
+            _, track = run.publish()
+            path = Path(run)
+            exchange = await run.subscribe()
+            await idle()
+            for _ in range(10):
+                write(track)
+            await path.carry(1)
+            await exchange.write(SubscribeUpdate(Subscription(9, ordered=True)).encode())
+            for _ in range(12):
+                await path.carry(GROUP)
+            # Those that were committed before have their rank by now as well: the oldest goes first.
+            assert [number for _, number, _ in path.whole] == list(range(10))
+
+    async def test_a_subscriber_that_stops_what_waits(self, memory_pair: MakePair) -> None:
+        async with speaking(memory_pair, LITE_05) as run:
+            run.ours.congestion_window = 2 * GROUP
+            _, track = run.publish()
+            exchange = await run.subscribe()
+            await idle()
+            for _ in range(10):
+                write(track)
+            await idle()
+            streams = [await run.next_group() for _ in range(10)]
+            for stream in streams:
+                stream.stop(ErrorCode.CANCEL)
+            await idle()
+            assert run.session._publisher._window._taken == {}
+            assert not track._state.groups[9].cursors
+            await exchange.finish()

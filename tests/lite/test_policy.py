@@ -86,7 +86,9 @@ class TestRefused:
         ("code", "counts"),
         [(ErrorCode.DECODE, {"decode": 1}), (ErrorCode.NOT_FOUND, {"not_found": 1}), (ErrorCode.OLD, {}), (70, {})],
     )
-    def test_only_refusals_count(self, code: int, counts: dict[str, int], caplog: pytest.LogCaptureFixture) -> None:
+    async def test_only_refusals_count(
+        self, code: int, counts: dict[str, int], caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level(logging.INFO, "iroh_moq")
         policy = Policy("bob")
         policy.refused(_LOGGER, "stream", MoqError(code))

@@ -12,15 +12,15 @@ import pytest
 
 from iroh_moq import (
     BroadcastConsumer,
-    Cache,
     ErrorCode,
+    Limits,
     MoqError,
     NotAnnounced,
     SessionClosed,
     Subscription,
     TrackConsumer,
 )
-from iroh_moq.lite import receiving, subscriber
+from iroh_moq.lite import receiving
 from iroh_moq.lite.messages import (
     Announce,
     Group,
@@ -162,9 +162,8 @@ class TestAnnouncements:
                 assert await origin.announced() == ("cam", None)
                 assert await origin.announced() is None
 
-    async def test_more_than_anybody_needs(self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(subscriber, "MAX_ANNOUNCED", 3)
-        async with lite(memory_pair) as run:
+    async def test_more_than_anybody_needs(self, memory_pair: MakePair) -> None:
+        async with lite(memory_pair, limits=Limits(announcements=3)) as run:
             news = await run.announcing()
             for _ in range(3):
                 # Those that have gone do not count.
@@ -562,11 +561,8 @@ class TestGroups:
             assert await (await run.group(Group(0, 0).encode())).stopped() == ErrorCode.CANCEL
             assert caplog.text == ""
 
-    async def test_frames_that_never_end_are_bounded_by_the_cache(
-        self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(subscriber, "DEFAULT_CACHE", Cache(max_bytes=20_000))
-        async with lite(memory_pair) as run:
+    async def test_frames_that_never_end_are_bounded_by_the_cache(self, memory_pair: MakePair) -> None:
+        async with lite(memory_pair, limits=Limits(track_bytes=20_000)) as run:
             _, _consumer = await subscribed(run)
             streams = []
             for index in range(10):
@@ -584,11 +580,8 @@ class TestGroups:
             assert broadcast._state.tracks["video"].cost <= 20_000
             await run.still_answers()
 
-    async def test_many_frames_of_one_group_are_bounded_too(
-        self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(subscriber, "DEFAULT_CACHE", Cache(max_bytes=20_000))
-        async with lite(memory_pair) as run:
+    async def test_many_frames_of_one_group_are_bounded_too(self, memory_pair: MakePair) -> None:
+        async with lite(memory_pair, limits=Limits(track_bytes=20_000)) as run:
             _, consumer = await subscribed(run)
             stream = await run.group(Group(0, 0).encode())
             async with within():

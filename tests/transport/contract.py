@@ -85,6 +85,9 @@ async def bi(pair: Pair) -> tuple[SendStream, RecvStream, SendStream, RecvStream
 class Contract:
     """Subclasses say how to make a pair."""
 
+    alpn = b""
+    """What both ends have agreed on."""
+
     def pair(self) -> AbstractAsyncContextManager[Pair]:
         raise AssertionError("each transport has its own")
 
@@ -259,6 +262,17 @@ class Contract:
                 for data in (b"", b"x", bytearray(b"ab"), memoryview(b"cd"), bytes(1000)):
                     sender.send_datagram(data)
                     assert await soon(receiver.read_datagram()) == data
+
+    async def test_both_ends_know_what_was_agreed_on(self) -> None:
+        async with self.pair() as pair:
+            assert [end.alpn for end in pair] == [self.alpn] * 2
+
+    async def test_the_largest_datagram_is_known(self) -> None:
+        async with self.pair() as pair:
+            size = pair[0].max_datagram_size
+            assert 1000 < size < 2000
+            pair[0].send_datagram(bytes(size))
+            assert len(await soon(pair[1].read_datagram())) == size
 
     @pytest.mark.parametrize("size", [2000, 65_536, 1 << 20])
     async def test_a_datagram_that_fits_no_packet_harms_nothing(self, size: int) -> None:

@@ -57,6 +57,7 @@ async def half(make: Make) -> AsyncIterator[tuple[IrohTransport, Connection]]:
 
 
 class IrohContract(Contract):
+    alpn = ALPN
     makes: tuple[Make, Make]
 
     @asynccontextmanager

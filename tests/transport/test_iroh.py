@@ -23,6 +23,34 @@ STRANGE = [0, 77, (1 << 62) - 1]
 class TestPackage(IrohContract):
     makes = PackageTransport, PackageTransport
 
+    async def test_a_read_that_waits_asks_for_little(self) -> None:
+        """The package sets aside what is asked for, on every stream where nothing comes."""
+        async with self.pair() as (first, second):
+            send = await soon(first.open_uni())
+            await send.write(b"x")
+            recv: Any = await soon(second.accept_uni())
+            asked: list[int] = []
+            real = recv._handle.read
+
+            async def read(limit: int) -> bytes:
+                asked.append(limit)
+                data: bytes = await real(limit)
+                return data
+
+            recv._handle.read = read
+            assert await soon(recv.read()) == b"x"
+            await send.write(bytes(1 << 20))
+            left = 1 << 20
+            while left:
+                left -= len(await soon(recv.read()))
+            waiting = asyncio.ensure_future(recv.read())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert asked[0] <= 16 * 1024
+            assert max(asked) > 16 * 1024
+            send.finish()
+            assert await soon(waiting) == b""
+
 
 @needs_driver
 class TestNative(IrohContract):

@@ -1,6 +1,7 @@
-"""Small asyncio tools that every layer uses: an event that many can wait for, and owners for tasks."""
+"""Small asyncio tools that every layer uses: an event that many can wait for, owners for tasks, and a token bucket."""
 
+from .bucket import Bucket
 from .signal import Signal
 from .tasks import TaskScope, reap
 
-__all__ = ["Signal", "TaskScope", "reap"]
+__all__ = ["Bucket", "Signal", "TaskScope", "reap"]

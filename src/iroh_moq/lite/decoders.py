@@ -7,8 +7,8 @@ nothing, 10 for an unknown stream, 14 for a frame cut short, 16 for a message ou
 what is too large). So the events before the fault come out the same however the bytes are split.
 After an error, what is fed is ignored.
 
-A decoder keeps at most one unfinished message (up to `MAX_MESSAGE_SIZE`) or frame (up to
-`MAX_FRAME_SIZE`), and only as much of that as has really come.
+A decoder keeps at most one unfinished message (up to `MAX_MESSAGE_SIZE`, unless it is told another
+bound) or frame (up to `MAX_FRAME_SIZE`, likewise), and only as much of that as has really come.
 """
 
 from __future__ import annotations
@@ -70,18 +70,24 @@ class ProbeRequest:
 Request = AnnounceRequest | Subscribe | SubscribeUpdate | Fetch | ProbeRequest | Goaway | TrackRequest
 
 
-class _Decoder(Generic[Event]):
+class Decoder(Generic[Event]):
     """Collects bytes until `_next` can make an event of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
         self._buffer = b""
         self._position = 0
+        self._max_message_size = max_message_size
         self.error: MoqError | None = None
 
     @property
     def buffered(self) -> int:
         """How many bytes are kept of a message that is not yet whole."""
         return len(self._buffer) - self._position
+
+    @property
+    def is_halfway(self) -> bool:
+        """Whether a message was begun, and more must follow."""
+        return self.buffered > 0
 
     def feed(self, data: bytes) -> list[Event]:
         """Takes more of the stream and returns the events that became whole."""
@@ -118,9 +124,9 @@ class _Decoder(Generic[Event]):
         if found is None:
             return None
         size, start = found
-        if size > MAX_MESSAGE_SIZE:
+        if size > self._max_message_size:
             raise MoqError(
-                ErrorCode.FRAME_TOO_LARGE, f"a message of {size} bytes; at most {MAX_MESSAGE_SIZE} are allowed"
+                ErrorCode.FRAME_TOO_LARGE, f"a message of {size} bytes; at most {self._max_message_size} are allowed"
             )
         if start + size > len(self._buffer):
             return None
@@ -128,14 +134,18 @@ class _Decoder(Generic[Event]):
         return self._buffer[start : self._position]
 
 
-class RequestDecoder(_Decoder[Request]):
+class RequestDecoder(Decoder[Request]):
     """What the opener of a bidirectional stream sends: a type, its request, then any updates."""
 
-    def __init__(self, version: Version) -> None:
-        super().__init__()
+    def __init__(self, version: Version, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
+        super().__init__(max_message_size)
         self._version = version
         self._type: int | None = None
         self._requested = False
+
+    @property
+    def is_halfway(self) -> bool:
+        return not self._requested or super().is_halfway
 
     def finish(self) -> None:
         super().finish()
@@ -175,11 +185,11 @@ _REQUESTS: dict[int, Callable[[bytes], Request]] = {
 }
 
 
-class AnnounceDecoder(_Decoder[Announce | AnnounceOk]):
+class AnnounceDecoder(Decoder[Announce | AnnounceOk]):
     """What a publisher replies on an ANNOUNCE stream."""
 
-    def __init__(self, version: Version) -> None:
-        super().__init__()
+    def __init__(self, version: Version, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
+        super().__init__(max_message_size)
         self._version = version
         self._welcome = version.announce_ok
 
@@ -193,11 +203,11 @@ class AnnounceDecoder(_Decoder[Announce | AnnounceOk]):
         return Announce.decode(body, self._version)
 
 
-class ProbeDecoder(_Decoder[Probe]):
+class ProbeDecoder(Decoder[Probe]):
     """What a publisher replies on a PROBE stream."""
 
-    def __init__(self, version: Version) -> None:
-        super().__init__()
+    def __init__(self, version: Version, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
+        super().__init__(max_message_size)
         self._version = version
 
     def _next(self) -> Probe | None:
@@ -205,11 +215,11 @@ class ProbeDecoder(_Decoder[Probe]):
         return None if body is None else Probe.decode(body, self._version)
 
 
-class TrackReplyDecoder(_Decoder[TrackReply]):
+class TrackReplyDecoder(Decoder[TrackReply]):
     """What a publisher replies on a TRACK stream: one message."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
+        super().__init__(max_message_size)
         self._replied = False
 
     def finish(self) -> None:
@@ -227,11 +237,11 @@ class TrackReplyDecoder(_Decoder[TrackReply]):
         return TrackReply.decode(body)
 
 
-class SubscribeReplyDecoder(_Decoder[SubscribeReply]):
+class SubscribeReplyDecoder(Decoder[SubscribeReply]):
     """What a publisher replies on a SUBSCRIBE stream: messages, each with its number before it."""
 
-    def __init__(self, version: Version) -> None:
-        super().__init__()
+    def __init__(self, version: Version, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
+        super().__init__(max_message_size)
         self._version = version
 
     def _next(self) -> SubscribeReply | None:
@@ -264,6 +274,7 @@ class GroupDecoder:
     __slots__ = (
         "_header",
         "_max_frame_size",
+        "_max_message_size",
         "_missing",
         "_pieces",
         "_rest",
@@ -276,7 +287,13 @@ class GroupDecoder:
         "times",
     )
 
-    def __init__(self, version: Version, group: Group | None = None, max_frame_size: int = MAX_FRAME_SIZE) -> None:
+    def __init__(
+        self,
+        version: Version,
+        group: Group | None = None,
+        max_frame_size: int = MAX_FRAME_SIZE,
+        max_message_size: int = MAX_MESSAGE_SIZE,
+    ) -> None:
         self.group: Group | None = group
         self.setup: Setup | None = None
         """The stream is no group's, but says what the peer can do."""
@@ -286,6 +303,7 @@ class GroupDecoder:
         self._version = version
         self._header: _HeaderDecoder | None = None  # while it comes in pieces
         self._max_frame_size = max_frame_size
+        self._max_message_size = max_message_size
         self._rest = b""  # the beginning of a frame's size
         self._size = 0  # of the frame that is not yet whole
         self._missing = 0  # of its bytes
@@ -349,7 +367,7 @@ class GroupDecoder:
     def _header_piece(self, data: Received) -> bytes:
         """Takes in a piece of the header; what comes after it, once it is whole."""
         if self._header is None:
-            self._header = _HeaderDecoder(self._version)
+            self._header = _HeaderDecoder(self._version, self._max_message_size)
         headers = self._header.feed(bytes(data))
         self.error = self._header.error
         if not headers:
@@ -429,14 +447,14 @@ def _whole_header(data: Received) -> tuple[Group, int] | None:
     return None
 
 
-class _HeaderDecoder(_Decoder[Group | Setup]):
+class _HeaderDecoder(Decoder[Group | Setup]):
     """The beginning of a unidirectional stream, up to the first frame: one event, then the rest.
 
     What is no group has no rest.
     """
 
-    def __init__(self, version: Version) -> None:
-        super().__init__()
+    def __init__(self, version: Version, max_message_size: int = MAX_MESSAGE_SIZE) -> None:
+        super().__init__(max_message_size)
         self._version = version
         self._type: int | None = None
         self._done = False
@@ -469,8 +487,14 @@ class TimedGroupDecoder(GroupDecoder):
 
     __slots__ = ("_last", "_stamped", "_times")
 
-    def __init__(self, version: Version, group: Group | None = None, max_frame_size: int = MAX_FRAME_SIZE) -> None:
-        super().__init__(version, group, max_frame_size)
+    def __init__(
+        self,
+        version: Version,
+        group: Group | None = None,
+        max_frame_size: int = MAX_FRAME_SIZE,
+        max_message_size: int = MAX_MESSAGE_SIZE,
+    ) -> None:
+        super().__init__(version, group, max_frame_size, max_message_size)
         self._last = 0
         self._stamped = False
         self._times: list[int] = []
@@ -534,6 +558,12 @@ class TimedGroupDecoder(GroupDecoder):
         return None if difference is None or size is None else (difference[0], *size)
 
 
-def group_decoder(version: Version, group: Group | None = None) -> GroupDecoder:
+def group_decoder(
+    version: Version,
+    group: Group | None = None,
+    max_frame_size: int = MAX_FRAME_SIZE,
+    max_message_size: int = MAX_MESSAGE_SIZE,
+) -> GroupDecoder:
     """The decoder for the frames of a version, with the header before them unless the group is given."""
-    return TimedGroupDecoder(version, group) if version.timestamps else GroupDecoder(version, group)
+    kind = TimedGroupDecoder if version.timestamps else GroupDecoder
+    return kind(version, group, max_frame_size, max_message_size)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..aio import reap
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
+from ..limits import Limits
 from ..model.cache import Cache
 from ..model.group import GroupConsumer
 from ..model.track import TrackState
@@ -33,11 +34,11 @@ _ROOM = 1024 * 1024
 class Fetching:
     """Reads the group into a track of its own, no faster than it is read there."""
 
-    def __init__(self, transport: Transport, version: Version, request: Fetch) -> None:
+    def __init__(self, transport: Transport, version: Version, request: Fetch, limits: Limits) -> None:
         self.track = TrackState(request.track, cache=_CACHE)
         self._transport = transport
         self._request = request
-        self._decoder = group_decoder(version, Group(0, request.group))
+        self._decoder = group_decoder(version, Group(0, request.group), limits.frame_bytes)
         self._group = self.track.create_group(request.group)
         self._group.time = 0
         self._consumer: GroupConsumer | None = GroupConsumer(self._group)

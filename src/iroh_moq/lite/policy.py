@@ -12,13 +12,15 @@ from types import MappingProxyType
 
 from ..access import EVERYTHING, Access, Offer
 from ..errors import ErrorCode, MoqError
+from ..limits import DEFAULT_LIMITS, Limits
 from ..log import fields
 from ..metrics import Counters, code_label
 from ..model.broadcast import BroadcastConsumer
 from ..model.origin import OriginConsumer
 from ..refusals import Refusals
+from .pace import Pace
 
-__all__ = ["Policy", "Refused"]
+__all__ = ["Policy", "Refused", "exceeded"]
 
 _REFUSALS = frozenset(
     {
@@ -50,8 +52,13 @@ class Refused(MoqError):
         self.reason = reason
 
 
+def exceeded(limit: str, message: str) -> Refused:
+    """The error for a peer that has reached a limit, by the limit's name."""
+    return Refused(ErrorCode.BOUNDS_EXCEEDED, limit, message)
+
+
 class Policy:
-    """What the peer of one session may do.
+    """What the peer of one session may do, and how much of it.
 
     Args:
         peer: its id, as text.
@@ -59,9 +66,10 @@ class Policy:
         offers: the published broadcasts that are not for everybody, by name, as they are now.
         counters: where what happens is counted.
         refusals: where refusals are counted and logged.
+        limits: how much it may do.
     """
 
-    __slots__ = ("access", "counters", "offers", "peer", "refusals")
+    __slots__ = ("access", "counters", "limits", "offers", "pace", "peer", "refusals")
 
     def __init__(
         self,
@@ -70,12 +78,15 @@ class Policy:
         offers: Mapping[str, Offer] = NO_OFFERS,
         counters: Counters | None = None,
         refusals: Refusals | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.peer = peer
         self.access = access
         self.offers = offers
         self.counters = counters or Counters()
         self.refusals = refusals or Refusals()
+        self.limits = limits
+        self.pace = Pace(limits, self.held)
 
     # What we offer to the peer
 
@@ -124,6 +135,7 @@ class Policy:
             self.counters.announcements_received += 1
             return True
         text = f"{self.peer} announced {path!r}, which it may not publish"
+        self.pace.refusals.take()
         self.refusals.add(logger, logging.WARNING, self.peer, "announcement", text, broadcast=path)
         return False
 
@@ -156,8 +168,13 @@ class Policy:
             extra = fields(peer=self.peer, broadcast=broadcast, track=track)
             logger.info("%s of %s ended: %s", what, self.peer, error, extra=extra)
             return
+        self.pace.refusals.take()
         text = f"{what} of {self.peer} refused: {error}"
         self.refusals.add(logger, level, self.peer, reason, text, broadcast=broadcast, track=track)
+
+    def held(self, logger: logging.Logger, limit: str, what: str) -> None:
+        """The peer has reached a limit, by the limit's name, and nothing was refused: it has to wait, or has less."""
+        self.refusals.add(logger, logging.WARNING, self.peer, limit, f"{self.peer} {what}")
 
 
 def _not_found(path: str) -> MoqError:

@@ -11,7 +11,8 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..aio import Signal, TaskScope, reap
@@ -50,9 +51,10 @@ from .messages import (
     TrackReply,
     TrackRequest,
 )
-from .policy import Policy
+from .policy import Policy, exceeded
 from .priority import CONTROL_PRIORITY, group_priority, level
-from .sending import GroupSender, reset_code, send_frames
+from .reading import MessageReader
+from .sending import GroupSender, blocked, reset_code, send_frames
 from .version import MAX_HOPS, Reply, Version
 from .window import Window
 from .wire import varint
@@ -101,7 +103,11 @@ class Publisher:
         self._policy = policy
         self._window = Window(transport)
         self._opened = asyncio.Event()
+        self._open = 0
+        self._closed = Signal()
         self._subscriptions: set[int] = set()
+        self._kinds = {"announce_streams": 0, "probe_streams": 0}
+        """How many streams there are of the kinds that have a limit, by its name."""
 
     @property
     def is_opened(self) -> bool:
@@ -114,29 +120,47 @@ class Publisher:
 
     async def run(self) -> None:
         """Accepts the subscriber's streams until the connection ends."""
-        if self._first is not None:
-            self._opened.set()
-            self._tasks.spawn(self._serve(*self._first), "stream")
-        while True:
-            try:
-                send, recv = await self._transport.accept_bi()
-            except ConnectionLost:
-                return
-            finally:
+        stream = self._first
+        try:
+            while True:
+                if stream is None:
+                    stream = await self._transport.accept_bi()
                 self._opened.set()
-            self._tasks.spawn(self._serve(send, recv), "stream")
+                await self._may_ask()
+                self._policy.pace.requests.take()
+                self._open += 1
+                self._tasks.spawn(self._serve(*stream), "stream").add_done_callback(self._ended)
+                stream = None
+                # So that what it asks is known before the next one comes.
+                await asyncio.sleep(0)
+        except ConnectionLost:
+            return
+        finally:
+            self._opened.set()
+
+    async def _may_ask(self) -> None:
+        """Waits while the subscriber has asked for too much, or too fast."""
+        most = self._policy.limits.bi_streams
+        if self._open >= most:
+            self._policy.held(logger, "bi_streams", f"has {most} requests open")
+            while self._open >= most:
+                await self._closed.wait()
+        await self._policy.pace.before_request(logger)
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._open -= 1
+        self._closed.notify()
 
     async def _serve(self, send: SendStream, recv: RecvStream) -> None:
         """One stream from its request to its end, whatever that end is."""
         send.set_priority(CONTROL_PRIORITY)
-        requests = _Requests(recv, self._version)
-        subscribe: Subscribe | None = None
+        requests = _Requests(recv, self._version, self._policy)
+        request: Request | None = None
         try:
             request = await requests.next()
             if isinstance(request, AnnounceRequest):
                 await self._announce(request, requests, send)
             elif isinstance(request, Subscribe):
-                subscribe = request
                 await self._subscription(request, requests, send)
             elif isinstance(request, Fetch):
                 await self._fetch(request, requests, send)
@@ -159,7 +183,9 @@ class Publisher:
             recv.stop(ErrorCode.CANCEL)
             raise
         except MoqError as error:
-            about = (subscribe.broadcast, subscribe.track) if subscribe else None
+            about = None
+            if isinstance(request, (Subscribe, Fetch, TrackRequest)):
+                about = request.broadcast, request.track
             self._policy.refused(logger, "stream", error, about=about)
             send.reset(error.code)
             recv.stop(error.code)
@@ -175,6 +201,8 @@ class Publisher:
         if request.id in self._subscriptions:
             # The groups of two could not be told apart.
             raise MoqError(ErrorCode.DUPLICATE, f"subscription {request.id} is under way already")
+        if len(self._subscriptions) >= (most := self._policy.limits.subscriptions):
+            raise exceeded("subscriptions", f"{most} subscriptions are under way")
         self._subscriptions.add(request.id)
         try:
             broadcast = self._broadcast(request.broadcast, request.track)
@@ -212,7 +240,7 @@ class Publisher:
         group = await broadcast.fetch_group(request.track, request.group, request.priority)
         try:
             send.set_priority(group_priority(Subscription(request.priority), 0, request.group))
-            await send_frames(send, group, self._version)
+            await send_frames(send, group, self._version, self._policy.limits.blocked_seconds)
         finally:
             group.close()
 
@@ -230,14 +258,26 @@ class Publisher:
     # ANNOUNCE
 
     async def _announce(self, request: AnnounceRequest, requests: _Requests, send: SendStream) -> None:
-        origin = self._origin.consume_routes(request.prefix)
-        news = self._tasks.spawn(self._send_news(origin, request, send), "announce")
-        try:
-            await requests.ended(beside=news)
-        finally:
-            news.cancel()
-            origin.close()
+        with self._counted("announce_streams"):
+            origin = self._origin.consume_routes(request.prefix)
+            news = self._tasks.spawn(self._send_news(origin, request, send), "announce")
+            try:
+                await requests.ended(beside=news)
+            finally:
+                news.cancel()
+                origin.close()
         send.finish()
+
+    @contextmanager
+    def _counted(self, limit: str) -> Iterator[None]:
+        """One more stream of a kind, by the name of its limit, for as long as the block lasts."""
+        if self._kinds[limit] >= (most := getattr(self._policy.limits, limit)):
+            raise exceeded(limit, f"{most} such streams are open")
+        self._kinds[limit] += 1
+        try:
+            yield
+        finally:
+            self._kinds[limit] -= 1
 
     async def _send_news(self, origin: OriginConsumer, request: AnnounceRequest, send: SendStream) -> None:
         news = _News(request, self._version, self._origin_id, self._policy)
@@ -254,11 +294,12 @@ class Publisher:
     # PROBE
 
     async def _probe(self, requests: _Requests, send: SendStream) -> None:
-        reports = self._tasks.spawn(self._send_reports(send), "probe")
-        try:
-            await requests.ended(beside=reports)
-        finally:
-            reports.cancel()
+        with self._counted("probe_streams"):
+            reports = self._tasks.spawn(self._send_reports(send), "probe")
+            try:
+                await requests.ended(beside=reports)
+            finally:
+                reports.cancel()
         send.finish()
 
     async def _send_reports(self, send: SendStream) -> None:
@@ -317,9 +358,11 @@ class _News:
 class _Requests:
     """The requests that arrive on a stream."""
 
-    def __init__(self, recv: RecvStream, version: Version) -> None:
-        self._recv = recv
-        self._decoder = RequestDecoder(version)
+    def __init__(self, recv: RecvStream, version: Version, policy: Policy) -> None:
+        limits = policy.limits
+        self._messages = MessageReader(recv, RequestDecoder(version, limits.message_bytes), limits)
+        self._pace = policy.pace
+        self._begun = False
         self._queue: deque[Request] = deque()
 
     async def next(self) -> Request | None:
@@ -329,16 +372,16 @@ class _Requests:
             MoqError: the bytes mean nothing.
             TransportError: the stream or the connection is gone.
         """
-        while not self._queue:
-            if self._decoder.error is not None:
-                raise self._decoder.error
-            data = await self._recv.read()
-            if data:
-                self._queue.extend(self._decoder.feed(bytes(data)))
-            else:
-                self._decoder.finish()
-                if self._decoder.error is None:
-                    return None
+        if self._begun:
+            # The first was counted with its stream.
+            await self._pace.before_request(logger)
+        if not self._queue:
+            self._queue.extend(await self._messages.next())
+            if not self._queue:
+                return None
+        if self._begun:
+            self._pace.requests.take()
+        self._begun = True
         return self._queue.popleft()
 
     async def ended(self, *, beside: asyncio.Task[None]) -> None:
@@ -390,7 +433,9 @@ class _Serving:
         self._version = version
         self._window = window
         self._tasks = tasks
+        self._policy = policy
         self._counters = policy.counters
+        self._patience = policy.limits.blocked_seconds
         self._id = request.id
         self._requests = requests
         self._send = send
@@ -403,10 +448,11 @@ class _Serving:
         self._sent = Signal()
         self._failure: Error | None = None
         self._groups = TaskScope(f"subscription {request.id}")
+        self._serving: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        serving = self._tasks.spawn(self._outcome_of_groups(), f"subscription {self._id}")
+        serving = self._serving = self._tasks.spawn(self._outcome_of_groups(), f"subscription {self._id}")
         self._counters.peer_subscriptions += 1
         self._counters.peer_subscriptions_opened += 1
         if self._version.datagrams and self._transport.max_datagram_size:
@@ -497,8 +543,8 @@ class _Serving:
             if following is not None and sequence > following:
                 await self._report_dropped(following, sequence - 1)
             following = max(following or 0, sequence + 1)
-            stream = self._transport.open_uni_nowait() or await self._transport.open_uni()
-            sender = GroupSender(stream, group, self._version, self._done, self._counters)
+            stream = self._transport.open_uni_nowait() or await self._allowed_stream()
+            sender = GroupSender(stream, group, self._version, self._done, self._counters, self._patience)
             self._sending[sequence] = sender
             if self._must_wait(sender.state):
                 # What it is goes ahead, so that the subscriber knows what is to come.
@@ -519,6 +565,14 @@ class _Serving:
             await self._send.write(SubscribeEnd(self._track.next_sequence()).encode(self._version))
         while self._sending:
             await self._sent.wait()
+
+    async def _allowed_stream(self) -> SendStream:
+        """A stream for the next group, once the subscriber allows one more."""
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._transport.open_uni()
+        except TimeoutError:
+            raise blocked(self._patience) from None
 
     async def _report_dropped(self, start: int, end: int) -> None:
         """Says which groups will not come, as far as that is certain: the cache has let them go."""
@@ -587,6 +641,17 @@ class _Serving:
             self._sent.notify()
             if sender.commitment is not None:
                 self._window.give_back(*sender.committed)
+        if sender.stuck:
+            self._stuck()
+
+    def _stuck(self) -> None:
+        """The subscriber has read nothing of a group for too long."""
+        if self._wishes.reliable and self._serving is not None:
+            # What it wanted is all of them.
+            self._failure = self._failure or blocked(self._patience)
+            self._serving.cancel()
+        else:
+            self._policy.held(logger, "blocked_seconds", f"has read nothing for {self._patience:g} seconds")
 
     def _keep_up(self) -> None:
         """Looks for groups to give up, after another one has begun."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from ..aio import Signal, TaskScope
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
 from ..model.broadcast import BroadcastState
 from ..model.cache import Cache
-from ..model.group import GroupState
+from ..model.group import FRAME_OVERHEAD, GROUP_OVERHEAD, GroupState
 from ..model.info import MAX_TIME
 from ..model.subscription import MAX_GROUP, Subscription
 from ..model.track import TrackState
@@ -30,10 +30,12 @@ from ..transport import (
     Transport,
     TransportError,
 )
+from .budget import Budget
 from .decoders import group_decoder
 from .keeping import Kept, Progress
 from .messages import Datagram, Setup
 from .policy import Policy
+from .reading import silent
 from .version import Version
 
 __all__ = ["Receiver", "Receiving"]
@@ -88,19 +90,56 @@ class Receiver:
         self.arrivals = _Arrivals()
         self.full = 0
         """How many groups of reliable tracks wait for room."""
+        limits = policy.limits
+        self.budget = Budget(limits.session_bytes, self._tracks, self._over_budget)
+        self.open = 0
+        """How many groups are on their way."""
+        self._most = limits.uni_streams
+        self._ended = Signal()
+        self._batch = min(_BATCH, max(limits.groups_per_second // 8, 1))
 
     async def run(self) -> None:
-        """Accepts until the connection ends."""
-        transport, accepted = self.transport, 0
+        """Accepts until the connection ends, no faster than the peer may go."""
+        transport, pace, accepted, weight = self.transport, self.policy.pace, 0, 0
         try:
             while True:
                 stream = transport.accept_uni_nowait() or await transport.accept_uni()
-                _GroupReceiver(self, stream).start()
+                if self.open >= self._most:
+                    await self._may_open()
+                group = _GroupReceiver(self, stream)
+                group.start()
                 accepted += 1
-                if accepted % _BATCH == 0:
-                    await asyncio.sleep(0)
+                weight += group.weight
+                if accepted >= self._batch or weight > _TURN:
+                    await pace.begin_groups(logger, accepted)
+                    accepted = weight = 0
         except ConnectionLost:
             return
+
+    def allow_streams(self, more: int) -> None:
+        """Raises the number of groups that may be on their way, or lowers it again."""
+        self._most += more
+        self.transport.allow_uni_streams(more)
+        self._ended.notify()
+
+    async def _may_open(self) -> None:
+        """Waits until another group may be on its way."""
+        self.policy.held(logger, "uni_streams", f"has {self.open} groups on their way")
+        while self.open >= self._most:
+            await self._ended.wait()
+
+    def ended(self) -> None:
+        """A group is on its way no more."""
+        self.open -= 1
+        if self._ended.waited:
+            self._ended.notify()
+
+    def _tracks(self) -> Iterator[tuple[TrackState, bool]]:
+        for subscription in self.subscriptions.values():
+            yield subscription.track, subscription.reliable
+
+    def _over_budget(self) -> None:
+        self.policy.held(logger, "session_bytes", f"has sent more than the {self.budget.limit} bytes that are kept")
 
     async def run_datagrams(self) -> None:
         """Takes datagrams until the connection ends. What means nothing, or is for nobody, is dropped."""
@@ -149,7 +188,7 @@ class Receiving:
     __slots__ = (
         "_held_after",
         "_idle",
-        "_transport",
+        "_receiver",
         "began",
         "broadcast",
         "cut_off",
@@ -169,7 +208,7 @@ class Receiving:
         path: str,
         broadcast: BroadcastState,
         track: TrackState,
-        transport: Transport,
+        receiver: Receiver,
         progress: Progress | None = None,
         *,
         glance: bool = False,
@@ -190,7 +229,7 @@ class Receiving:
         self.began: float | None = time.monotonic()
         """When it was asked for, until its first group has come."""
         self.tasks: set[asyncio.Task[None]] = set()
-        self._transport = transport
+        self._receiver = receiver
         self._held_after: int | None = None
         self._idle = Signal()
 
@@ -201,30 +240,30 @@ class Receiving:
         self.reliable = True
         self.track.cache = _RELIABLE_CACHE
         # So that groups which wait for room never keep those of other tracks from coming.
-        self._transport.allow_uni_streams(_WAITING_STREAMS)
+        self._receiver.allow_streams(_WAITING_STREAMS)
 
     def has_room(self, group: GroupState) -> bool:
         """Whether more of a group may be taken in; asks the peer for no others once there is much to read."""
-        track = self.track
-        if track.cost <= _HOLD_ABOVE:
+        track, tight = self.track, self._receiver.budget.is_tight
+        if track.cost <= _HOLD_ABOVE and not tight:
             return True
         group.trim_read(_GROUP_ROOM)
-        if not track.crowded(_HOLD_ABOVE):
+        if not track.crowded(0 if tight else _HOLD_ABOVE):
             return True
         if self._held_after is None:
             self._held_after = track.latest
             track.demand.notify()
-        return not track.crowded(_TRACK_ROOM)
+        return not tight and not track.crowded(_TRACK_ROOM)
 
     async def room(self, group: GroupState) -> None:
         """Waits until more of a group may be taken in."""
-        await self.track.room(group, _GROUP_ROOM, _TRACK_ROOM)
+        await self.track.room(group, _GROUP_ROOM, 0 if self._receiver.budget.is_tight else _TRACK_ROOM)
 
     def within_room(self, wishes: Subscription) -> Subscription:
         """The wishes, with an end group while the peer is held back."""
         if self._held_after is None:
             return wishes
-        if not self.track.crowded(_RESUME_BELOW):
+        if not self.track.crowded(0 if self._receiver.budget.is_tight else _RESUME_BELOW):
             self._held_after = None
             return wishes
         end = wishes.end_group
@@ -285,7 +324,7 @@ class Receiving:
             task.cancel()
         await self.drained()
         if self.reliable:
-            self._transport.allow_uni_streams(-_WAITING_STREAMS)
+            self._receiver.allow_streams(-_WAITING_STREAMS)
 
 
 class _GroupReceiver:
@@ -296,21 +335,28 @@ class _GroupReceiver:
         "_charged",
         "_decoder",
         "_group",
+        "_over",
         "_receiver",
         "_skip",
         "_stream",
         "_subscription",
         "_task",
+        "weight",
     )
 
     def __init__(self, receiver: Receiver, stream: RecvStream) -> None:
         self._receiver = receiver
         self._stream = stream
         self._arrival = receiver.arrivals.count()
-        self._decoder = group_decoder(receiver.version)
+        limits = receiver.policy.limits
+        self._decoder = group_decoder(receiver.version, None, limits.frame_bytes, limits.message_bytes)
+        self.weight = 0
+        """What was kept of it in this turn of the loop."""
         self._subscription: Receiving | None = None
         self._group: GroupState | None = None
         self._charged = 0
+        self._over = False
+        """Whether no more of it will be taken in."""
         self._skip = 0
         """How many of the frames to come we have."""
         self._task: asyncio.Task[None] | None = None
@@ -335,29 +381,43 @@ class _GroupReceiver:
             return
         if self._subscription is None:
             self._receiver.arrivals.add(self._arrival)
+        self._receiver.open += 1
         self._task = self._receiver.tasks.spawn(self._run(limit), "group")
         self._task.add_done_callback(self._ended)
         if self._subscription is not None:
             self._subscription.add(self._task)
 
     async def _run(self, limit: int) -> None:
-        taken = 0
         try:
-            while True:
+            if self._subscription is None:
+                await self._name(limit)
+                limit = READ_SIZE
+            while not self._over:
                 if self._must_wait():
                     await self._room()
-                data = await self._stream.read(limit)
-                if self._take(data):
+                if self._take(await self._stream.read(limit)):
                     return
                 limit = READ_SIZE
-                taken += len(data)
-                if taken > _TURN:
-                    taken = 0
+                if self.weight > _TURN:
+                    # Many small frames weigh more than they have bytes.
+                    limit = READ_SIZE * _TURN // self.weight
+                    self.weight = 0
                     await asyncio.sleep(0)
         except Error as error:
             self._failed(error)
 
+    async def _name(self, limit: int) -> None:
+        """Waits until the stream has said what it is, but not for ever."""
+        seconds = self._receiver.policy.limits.message_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                while self._subscription is None and not self._over:
+                    self._over = self._take(await self._stream.read(limit))
+        except TimeoutError:
+            raise silent(seconds) from None
+
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._receiver.ended()
         if task.cancelled():
             # Not left to the task, which never runs if it is cancelled before its first step.
             self._stream.stop(ErrorCode.CANCEL)
@@ -395,7 +455,7 @@ class _GroupReceiver:
                 self._group.finish()
             return True
         frames = decoder.feed(data)
-        group = self._group
+        group, more = self._group, 0
         if group is None:
             if decoder.group is None:
                 if decoder.error is not None:
@@ -409,9 +469,11 @@ class _GroupReceiver:
             if group is None:
                 self._stream.stop(ErrorCode.CANCEL)
                 return True
+            more = GROUP_OVERHEAD
         if decoder.buffered != self._charged and not group.closed:
             # A frame counts from its first byte, or many that never end were bounded by nothing.
             group.charge(decoder.buffered - self._charged)
+            more += decoder.buffered - self._charged
             self._charged = decoder.buffered
         if frames and not group.closed:
             times = decoder.times
@@ -426,6 +488,10 @@ class _GroupReceiver:
             group.extend(frames, times)
             counters.frames_received += len(frames)
             counters.bytes_received += group.size - before
+            more += group.size - before + FRAME_OVERHEAD * len(frames)
+        if more > 0:
+            self.weight += more
+            self._receiver.budget.spend(more)
         if group.closed:
             # The cache has let it go.
             self._stream.stop(ErrorCode.CANCEL)

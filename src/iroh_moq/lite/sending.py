@@ -17,10 +17,11 @@ from ..metrics import Counters
 from ..model.group import GroupConsumer
 from ..transport import ConnectionLost, SendStream, TransportError
 from .messages import group_header
+from .policy import Refused
 from .version import Version
 from .wire import varint, zigzag
 
-__all__ = ["FrameEncoder", "GroupSender", "reset_code", "send_frames"]
+__all__ = ["FrameEncoder", "GroupSender", "blocked", "reset_code", "send_frames"]
 
 _WRITE_SIZE = 256 * 1024
 """About how many bytes of frames go out in one write."""
@@ -57,11 +58,13 @@ class GroupSender:
         "_flushed",
         "_group",
         "_pace",
+        "_patience",
         "_stamp",
         "_stream",
         "commitment",
         "committed",
         "state",
+        "stuck",
         "task",
         "written",
     )
@@ -73,11 +76,14 @@ class GroupSender:
         version: Version,
         done: Callable[[GroupSender], None],
         counters: Counters,
+        patience: float,
     ) -> None:
         self.state = group._state
         self.task: asyncio.Task[None] | None = None
         self.written = False
         """Whether the connection has all of it."""
+        self.stuck = False
+        """Whether it was given up because the peer has read nothing of it."""
         self.commitment: int | None = None
         """Its place among the groups that were committed, or None for one that is still written."""
         self.committed = 0, 0
@@ -89,6 +95,7 @@ class GroupSender:
         self._counters = counters
         self._flushed = True
         self._pace = float(_BURST)
+        self._patience = patience
         self._stamp = 0.0
 
     def start(self, subscription: bytes, shared: bool, tasks: TaskScope) -> None:
@@ -140,11 +147,11 @@ class GroupSender:
         stream, group, counters, sent = self._stream, self._group, self._counters, 0
         try:
             if not flushed:
-                await stream.flushed()
+                await self._handed_over()
                 group.release()
             while frames := await group.hold_frames(_WRITE_SIZE):
                 if not stream.write_nowait(*self._encoder.encode(frames, shared)):
-                    await stream.flushed()
+                    await self._handed_over()
                 size = group.held
                 group.release()
                 counters.frames_sent += len(frames)
@@ -158,6 +165,18 @@ class GroupSender:
             self._finish()
         except Error as error:
             self._failed(error)
+
+    async def _handed_over(self) -> None:
+        """Waits until the connection has what was written, but not for ever."""
+        timer = asyncio.get_running_loop().call_later(self._patience, self._give_up_stuck)
+        try:
+            await self._stream.flushed()
+        finally:
+            timer.cancel()
+
+    def _give_up_stuck(self) -> None:
+        self.stuck = True
+        self.give_up(ErrorCode.TIMEOUT)
 
     async def _slow_down(self) -> None:
         """Waits a little if there were very many small writes, so that the next one has more to carry."""
@@ -273,10 +292,25 @@ def _timed_parts(frames: Sequence[bytes]) -> list[bytes]:
     return parts
 
 
-async def send_frames(stream: SendStream, group: GroupConsumer, version: Version) -> None:
-    """Writes all frames of a group, as they come, to a stream of their own, and finishes that."""
+def blocked(seconds: float) -> Refused:
+    """The error for a peer that reads nothing for so long."""
+    return Refused(ErrorCode.TIMEOUT, "blocked_seconds", f"nothing was read for {seconds:g} seconds")
+
+
+async def send_frames(stream: SendStream, group: GroupConsumer, version: Version, patience: float) -> None:
+    """Writes all frames of a group, as they come, to a stream of their own, and finishes that.
+
+    Raises:
+        MoqError: the peer has read nothing for ``patience`` seconds (Timeout), or the group has failed.
+        TransportError: the stream or the connection is gone.
+    """
     encoder = FrameEncoder(group, version)
     while frames := await group.hold_frames(_WRITE_SIZE):
-        await stream.write(*encoder.encode(frames))
+        if not stream.write_nowait(*encoder.encode(frames)):
+            try:
+                async with asyncio.timeout(patience):
+                    await stream.flushed()
+            except TimeoutError:
+                raise blocked(patience) from None
         group.release()
     stream.finish()

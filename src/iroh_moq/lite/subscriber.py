@@ -17,7 +17,7 @@ from ..aio import TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, SessionError, canonical
 from ..log import fields
 from ..model.broadcast import BroadcastState
-from ..model.cache import DEFAULT_CACHE
+from ..model.cache import Cache
 from ..model.group import GroupConsumer
 from ..model.info import TrackInfo
 from ..model.origin import OriginState
@@ -35,21 +35,18 @@ from .messages import (
     Subscribe,
     SubscribeDrop,
     SubscribeUpdate,
-    TrackReply,
     TrackRequest,
 )
-from .policy import Policy
+from .policy import Policy, exceeded
 from .priority import CONTROL_PRIORITY
+from .reading import MessageReader
 from .receiving import Receiver, Receiving
 from .version import MAX_HOPS, BiType, Version, unsupported
 from .wire import varint
 
-__all__ = ["MAX_ANNOUNCED", "Subscriber"]
+__all__ = ["Subscriber"]
 
 logger = logging.getLogger("iroh_moq.lite.subscriber")
-
-MAX_ANNOUNCED = 100_000
-"""How many broadcasts a peer may have announced at a time."""
 
 
 class Subscriber:
@@ -71,6 +68,8 @@ class Subscriber:
         self._origin_id = origin_id
         self._tasks = tasks
         self._policy = policy
+        self._limits = policy.limits
+        self._cache = Cache(max_bytes=policy.limits.track_bytes)
         self._kept = kept
         self._receiver = Receiver(transport, version, tasks, policy, kept)
         self._next_id = 0
@@ -92,18 +91,15 @@ class Subscriber:
             try:
                 send.set_priority(CONTROL_PRIORITY)
                 await send.write(AnnounceRequest("", self._origin_id).encode(self._version))
-                decoder = AnnounceDecoder(self._version)
-                while data := await recv.read():
-                    for announce in decoder.feed(bytes(data)):
+                limits = self._limits
+                messages = MessageReader(recv, AnnounceDecoder(self._version, limits.message_bytes), limits)
+                while announces := await messages.next():
+                    for announce in announces:
                         if isinstance(announce, AnnounceOk):
                             publisher = (announce.origin,)
                         else:
                             self._hear(announce, publisher)
-                    if decoder.error is not None:
-                        raise decoder.error
-                decoder.finish()
-                if decoder.error is not None:
-                    raise decoder.error
+                    await self._policy.pace.after_refusals(logger)
                 send.finish()
             except (StreamReset, StreamStopped) as error:
                 peer = self._policy.peer
@@ -139,8 +135,8 @@ class Subscriber:
                 return
         if self._useless(path, route):
             return
-        if len(announced) >= MAX_ANNOUNCED:
-            raise MoqError(ErrorCode.BOUNDS_EXCEEDED, f"over {MAX_ANNOUNCED} broadcasts announced")
+        if len(announced) >= self._limits.announcements:
+            raise exceeded("announcements", f"over {self._limits.announcements} broadcasts announced")
         if not path:
             raise MoqError(ErrorCode.DECODE, "a broadcast without a name was announced")
         if not self._policy.may_announce(path, logger):
@@ -148,7 +144,7 @@ class Subscriber:
         hops = len(route) if self._version.hop_ids else announce.hops
         broadcast = self._kept.returned(path)
         if broadcast is None:
-            broadcast = BroadcastState(DEFAULT_CACHE, hops, route)
+            broadcast = BroadcastState(self._cache, hops, route)
         else:
             broadcast.reroute(route)
         self._bind(path, broadcast)
@@ -182,7 +178,7 @@ class Subscriber:
         """A broadcast that need not be announced: whether it is there shows when a track of it is read."""
         broadcast = self._origin.active.get(path) or self._asked.get(path)
         if broadcast is None:
-            broadcast = self._asked[path] = BroadcastState(DEFAULT_CACHE)
+            broadcast = self._asked[path] = BroadcastState(self._cache)
             self._bind(path, broadcast)
         return broadcast
 
@@ -220,7 +216,7 @@ class Subscriber:
             track.not_informed(unsupported(self._version, "properties of tracks"))
         if not self._version.datagrams:
             track.without_datagrams = unsupported(self._version, "datagrams")
-        subscription = Receiving(self._next_id, path, broadcast, track, self._transport, progress, glance=glance)
+        subscription = Receiving(self._next_id, path, broadcast, track, self._receiver, progress, glance=glance)
         self._next_id += 1
         about = fields(peer=self._policy.peer, broadcast=path, track=track.name)
         logger.debug("subscribing to %r of %r at %s", track.name, path, self._policy.peer, extra=about)
@@ -280,7 +276,7 @@ class Subscriber:
         wishes = track.subscription
         if wishes is None:
             return
-        glance = TrackState(track.name)
+        glance = TrackState(track.name, cache=self._cache)
         async with TrackConsumer(glance, Subscription(priority=wishes.priority)) as consumer:
             self._start(subscription.path, subscription.broadcast, glance, None, glance=True)
             try:
@@ -356,16 +352,12 @@ class Subscriber:
     async def _read_replies(self, recv: RecvStream) -> None:
         """Reads to the publisher's FIN. Its answers confirm what we asked; drops need no action, as
         a reader in order never waits for a group it has not seen."""
-        decoder = SubscribeReplyDecoder(self._version)
-        while data := await recv.read():
-            for reply in decoder.feed(bytes(data)):
+        decoder = SubscribeReplyDecoder(self._version, self._limits.message_bytes)
+        messages = MessageReader(recv, decoder, self._limits)
+        while replies := await messages.next():
+            for reply in replies:
                 if isinstance(reply, SubscribeDrop):
                     logger.debug("groups %d to %d were dropped, code %d", reply.start, reply.end, reply.error)
-            if decoder.error is not None:
-                raise decoder.error
-        decoder.finish()
-        if decoder.error is not None:
-            raise decoder.error
 
     async def _last_group(self, subscription: Receiving, recv: RecvStream) -> None:
         """Waits for the end of the track, and for its last groups.
@@ -386,15 +378,10 @@ class Subscriber:
             try:
                 send.set_priority(CONTROL_PRIORITY)
                 await send.write(TrackRequest(path, name).encode())
-                decoder = TrackReplyDecoder()
-                replies: list[TrackReply] = []
-                while data := await recv.read():
-                    replies += decoder.feed(bytes(data))
-                    if decoder.error is not None:
-                        raise decoder.error
-                decoder.finish()
-                if decoder.error is not None:
-                    raise decoder.error
+                messages = MessageReader(recv, TrackReplyDecoder(self._limits.message_bytes), self._limits)
+                replies = await messages.next()
+                # There is no other, or the next one is an error.
+                await messages.next()
                 send.finish()
                 return replies[0].info
             except BaseException as error:
@@ -425,7 +412,7 @@ class Subscriber:
             raise unsupported(self._version, "FETCH of past groups")
         if self._transport.close_error is not None:
             raise SessionClosed(self._transport.close_error)
-        fetching = Fetching(self._transport, self._version, Fetch(path, name, priority, sequence))
+        fetching = Fetching(self._transport, self._version, Fetch(path, name, priority, sequence), self._limits)
         fetching.track.info = None
         self._tasks.spawn(self._learn(path, fetching.track), f"track info {path} {name}")
         task = self._tasks.spawn(fetching.run(), f"fetch {path} {name} {sequence}")
@@ -453,15 +440,11 @@ class Subscriber:
             send, recv = await self._transport.open_bi()
             try:
                 await send.write(varint(BiType.PROBE))
-                decoder = ProbeDecoder(self._version)
-                while data := await recv.read():
-                    for report in decoder.feed(bytes(data)):
+                decoder = ProbeDecoder(self._version, self._limits.message_bytes)
+                messages = MessageReader(recv, decoder, self._limits)
+                while reports := await messages.next():
+                    for report in reports:
                         yield report.bitrate
-                    if decoder.error is not None:
-                        raise decoder.error
-                decoder.finish()
-                if decoder.error is not None:
-                    raise decoder.error
             finally:
                 send.reset(ErrorCode.CANCEL)
                 recv.stop(ErrorCode.CANCEL)

@@ -25,7 +25,7 @@ __all__ = [
 MAX_VARINT = (1 << 62) - 1
 
 MAX_MESSAGE_SIZE = 64 * 1024
-"""The longest message body accepted, in bytes; real ones have a few hundred."""
+"""The longest message body accepted, in bytes, unless something else is said; real ones have a few hundred."""
 
 
 _ONE_BYTE = tuple(bytes((value,)) for value in range(0x40))

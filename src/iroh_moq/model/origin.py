@@ -8,6 +8,7 @@ at most one entry per path; and one that looks late learns only what still matte
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from copy import copy
 from functools import partial
@@ -106,7 +107,8 @@ class View:
         self.rerouted: set[str] | None = set() if routes else None
         """The paths whose broadcasts are to be told once more, as they take another way; or None to tell none."""
         self.told: dict[str, BroadcastState] = {}
-        self.stale: dict[str, None] = {}  # a dict for its order: first changed, first told
+        # For its order: first changed, first told. A dict would look for its first key past all that were taken.
+        self.stale: OrderedDict[str, None] = OrderedDict()
         self.changed = Signal()
 
     def tell(self, path: str) -> None:

@@ -346,10 +346,21 @@ class TrackState:
             if self.cost > self.cache.max_bytes:
                 self._evict(time.monotonic())
 
-    def _evict(self, now: float) -> None:
+    def shrink(self, limit: int) -> None:
+        """Keeps no more than so many bytes, as if that were the cache's bound; not even the latest group if need be."""
+        if self.cost <= limit:
+            return
+        self._evict(time.monotonic(), limit)
+        if self.cost > limit and self.sequences:
+            latest = self.groups[self.sequences[-1]]
+            what = f"group {latest.sequence} of track {self.name!r}"
+            self._drop(latest, MoqError(ErrorCode.EVICTED, f"there is no room for {what}"))
+
+    def _evict(self, now: float, limit: int | None = None) -> None:
+        limit = self.cache.max_bytes if limit is None else limit
         while len(self.sequences) > 1:
             oldest = self.groups[self.sequences[0]]
-            if self.cost > self.cache.max_bytes:
+            if self.cost > limit:
                 if self._trim_passed():
                     continue
                 code = ErrorCode.EVICTED
@@ -358,10 +369,10 @@ class TrackState:
             else:
                 return
             self._drop(oldest, MoqError(code, f"group {oldest.sequence} of track {self.name!r} left the cache"))
-        excess = self.cost - self.cache.max_bytes
+        excess = self.cost - limit
         if excess > 0 and self.sequences:
             # A little more than needed, so that not every further frame has to trim again.
-            self.groups[self.sequences[0]].trim(excess + self.cache.max_bytes // 8)
+            self.groups[self.sequences[0]].trim(excess + limit // 8)
 
     def _trim_passed(self) -> bool:
         """Drops what every reader has passed of old groups that are being read, so that their rest can stay;

@@ -11,20 +11,21 @@ from .iroh_errors import session_error, transport_error
 __all__ = ["IrohTransport"]
 
 _MAX_STREAMS = 1024
-"""Streams a peer may have open in each direction; the package's default of 100 starves many tracks."""
+"""Streams a peer may have open of each kind, where nothing else is said; the package's default of 100, which holds
+until the handshake is over, starves many tracks."""
 
 
 class IrohTransport(Transport):
     """One iroh connection."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, bi_streams: int | None = None, uni_streams: int | None = None) -> None:
         self._connection = connection
         self._remote = connection.remote_id()
         self._alpn = connection.alpn()
         self._close_error: SessionError | None = None
         self._uni_streams = 0
-        self.allow_uni_streams(_MAX_STREAMS)
-        connection.set_max_concurrent_bi_streams(_MAX_STREAMS)
+        self.allow_uni_streams(uni_streams or _MAX_STREAMS)
+        connection.set_max_concurrent_bi_streams(bi_streams or _MAX_STREAMS)
 
     @property
     def remote_id(self) -> EndpointId:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeTransport", "driver_of"]
 
+_TURNS = 64
+_LOOK_AGAIN = 0.001
+"""After how many turns of the loop it is looked at only every so many seconds whether all has been accepted."""
+
 _drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, ref[Any]] = WeakKeyDictionary()
 """The loop itself keeps its driver; what waits in that knows the loop, which else would never go."""
 
@@ -38,8 +42,14 @@ def driver_of(loop: asyncio.AbstractEventLoop, module: ModuleType) -> _driver.Dr
 class NativeTransport(IrohTransport):
     """One iroh connection. Its streams are the driver's own."""
 
-    def __init__(self, connection: Connection, module: ModuleType) -> None:
-        super().__init__(connection)
+    def __init__(
+        self,
+        connection: Connection,
+        module: ModuleType,
+        bi_streams: int | None = None,
+        uni_streams: int | None = None,
+    ) -> None:
+        super().__init__(connection, bi_streams, uni_streams)
         loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = loop.create_future()
         handle: Any = connection
@@ -82,8 +92,11 @@ class NativeTransport(IrohTransport):
     async def uni_settled(self) -> None:
         # A stream that has arrived has woken the pending accept before anything that came after it.
         # Until that waits again, somebody is at work on what has come.
-        while not self._native.accept_is_idle and self._close_error is None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        turns = 0
+        while not self._native.accept_is_idle and self._close_error is None:
+            # Whoever accepts may be holding the peer back, which takes longer than turns of the loop.
+            await asyncio.sleep(_LOOK_AGAIN if turns > _TURNS else 0)
+            turns += 1
 
     def send_datagram(self, data: Buffer) -> None:
         self._native.send_datagram(data)

@@ -30,12 +30,18 @@ _PIECE = 256 * 1024
 _AT_ONCE = 16 * 1024
 """Bytes that the connection nearly always takes at once."""
 
+_FIRST_READ = 16 * 1024
+"""Bytes that a read asks the package for, which sets so much memory aside for as long as the read waits.
+Only where that was filled does the next one ask for more."""
+
 _SETTLE_TURNS = 8
 """Turns of the loop after which a call that the package could answer at once has been answered.
 
 It takes three: the callback is queued, it sets a future, that wakes the caller.
 """
 
+_LOOK_AGAIN = 0.001
+"""Seconds until it is looked at again whether somebody accepts."""
 
 T = TypeVar("T")
 
@@ -185,6 +191,7 @@ class _Recv(RecvStream):
         self._reading: _Kept[bytes] = _Kept(transport._call)
         self._rest = b""
         self._over = False
+        self._asks = _FIRST_READ
 
     def read_nowait(self, limit: int = READ_SIZE) -> bytes | None:
         if self._over:
@@ -200,7 +207,9 @@ class _Recv(RecvStream):
         data = self._rest
         if not data:
             try:
-                data = await self._reading.outcome(lambda: self._handle.read(limit))
+                asks = min(limit, self._asks)
+                data = await self._reading.outcome(lambda: self._handle.read(asks))
+                self._asks = min(2 * self._asks, READ_SIZE) if len(data) >= asks else _FIRST_READ
             except IrohError as error:
                 self._over = True
                 raise self._transport._error(error) from error
@@ -221,8 +230,8 @@ class _Recv(RecvStream):
 class PackageTransport(IrohTransport):
     """One iroh connection."""
 
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(connection)
+    def __init__(self, connection: Connection, bi_streams: int | None = None, uni_streams: int | None = None) -> None:
+        super().__init__(connection, bi_streams, uni_streams)
         self._tasks = TaskScope(f"iroh {self._remote.fmt_short()}")
         self._calls: set[asyncio.Future[Any]] = set()
         self._accepting_bi: _Kept[BiStream] = _Kept(self._call)
@@ -270,10 +279,12 @@ class PackageTransport(IrohTransport):
     async def uni_settled(self) -> None:
         # A stream that has arrived has woken the pending accept already. If that stays pending
         # for more turns of the loop than an answer takes, there was none.
-        idle = 0
+        idle = busy = 0
         while idle < _SETTLE_TURNS and self._close_error is None:
             accepted = self._accepted
-            await asyncio.sleep(0)
+            # Whoever accepts may be holding the peer back, which takes longer than turns of the loop.
+            await asyncio.sleep(0 if self._accepting or busy < _SETTLE_TURNS else _LOOK_AGAIN)
+            busy = 0 if self._accepting else busy + 1
             idle = idle + 1 if self._accepting and accepted == self._accepted else 0
 
     def send_datagram(self, data: Buffer) -> None:
