@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .contenders import CONTENDERS, load
-from .machine import describe_machine, versions
+from .machine import describe_machine
 from .results import Results
 from .run import run
 from .table import to_markdown
@@ -70,7 +70,9 @@ def _is_there(name: str) -> bool:
 
 
 def _save(results: Results, options: argparse.Namespace, started: datetime) -> None:
-    packages = [package for name in results.contenders for package in load(name).packages]
+    made_of: dict[str, str] = {}
+    for name in results.contenders:
+        made_of |= load(name).versions()
     about: dict[str, Any] = {
         "date": started.date().isoformat(),
         "rounds": options.rounds,
@@ -78,7 +80,7 @@ def _save(results: Results, options: argparse.Namespace, started: datetime) -> N
         "quick": options.scale.quick,
         "took": round((datetime.now(UTC) - started).total_seconds()),
         "machine": describe_machine(),
-        "versions": versions(packages),
+        "versions": made_of,
         "facts": results.facts,
     }
     folder: Path = options.output

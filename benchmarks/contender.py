@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .channel import Channel
+from .machine import versions
 
 __all__ = [
     "BROADCAST",
     "Contender",
+    "Entrant",
     "FrameSink",
     "GroupSink",
     "GroupWriter",
@@ -131,8 +133,8 @@ class Subscriber(ABC):
         raise NotImplementedError
 
 
-class Contender(ABC):
-    """One way to do the work."""
+class Entrant:
+    """Whoever takes part: a `Contender`, or a `whole.WholeContender`."""
 
     name: ClassVar[str]
     """What the tables call it."""
@@ -146,6 +148,18 @@ class Contender(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     """The distributions whose versions belong into the report."""
 
+    def versions(self) -> dict[str, str]:
+        """The versions of what it is made of."""
+        return versions(self.packages)
+
+    def facts(self) -> dict[str, object]:
+        """What is worth knowing of a process that has done the work."""
+        return {}
+
+
+class Contender(Entrant, ABC):
+    """One way to do the work, step by step as the workloads go."""
+
     @abstractmethod
     def publisher(self, channel: Channel) -> AbstractAsyncContextManager[Publisher]:
         """A publisher for the time of a block. The channel leads to the process of the subscribers."""
@@ -153,7 +167,3 @@ class Contender(ABC):
     @abstractmethod
     def subscriber(self, channel: Channel) -> AbstractAsyncContextManager[Subscriber]:
         """A subscriber for the time of a block."""
-
-    def facts(self) -> dict[str, object]:
-        """What is worth knowing of a process that has done the work."""
-        return {}

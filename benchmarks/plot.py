@@ -16,6 +16,7 @@ __all__ = ["save_plot"]
 _COLORS = {
     "iroh-moq": "#0072B2",
     "iroh-moq without driver": "#56B4E9",
+    "rust": "#E69F00",
     "moq-rs": "#D55E00",
     "iroh": "#8C8C8C",
     "driver": "#009E73",

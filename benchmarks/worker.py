@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .channel import Channel
+from .contender import Contender
 from .contenders import load
 from .failed import Failed, PeerEnded
 from .workload import Scale
@@ -49,8 +50,12 @@ async def _work(order: Order) -> dict[str, Any]:
     contender = load(order.contender)
     workload = workloads(Scale(order.seconds, order.quick))[order.workload]
     async with Channel.open(socket.socket(fileno=order.channel)) as channel:
-        work = workload.publish if order.side == "publisher" else workload.subscribe
-        report = await work(contender, channel)
+        publishes = order.side == "publisher"
+        if isinstance(contender, Contender):
+            report = await (workload.publish if publishes else workload.subscribe)(contender, channel)
+        else:
+            assert workload.task is not None
+            report = await (contender.publish if publishes else contender.subscribe)(workload.task, channel)
         return {"report": report, "facts": contender.facts()}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from .channel import Channel
 from .contender import Contender
+from .task import Task
 
 __all__ = ["QUICK", "Metric", "Report", "Scale", "Workload"]
 
@@ -52,6 +53,9 @@ class Workload(ABC):
 
     seconds: float
     """About how long it takes, setting up left out."""
+
+    task: Task | None = None
+    """The same as data, if there is a word for it."""
 
     @abstractmethod
     async def publish(self, contender: Contender, channel: Channel) -> Report:

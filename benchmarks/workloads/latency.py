@@ -9,6 +9,7 @@ from ..channel import Channel
 from ..contender import Contender, Window
 from ..sessions import connected, reading
 from ..stamped import Stamped, paced, stamp
+from ..task import Pace, Paced
 from ..workload import Metric, Report, Workload
 
 __all__ = ["Latency"]
@@ -24,6 +25,7 @@ class Latency(Workload):
         self.name = f"latency-{rate}"
         self.seconds = seconds
         self._rate = rate
+        self.task = Paced(1, (Pace(_TRACK, rate, _SIZE),), seconds)
         self.metrics = tuple(
             Metric(key, f"latency at {rate:,} frames/s, {label}", "ms")
             for key, label in (("p50", "p50"), ("p99", "p99"), ("worst", "worst"))

@@ -9,6 +9,7 @@ from ..channel import Channel
 from ..contender import Contender, GroupWriter, TrackWriter, Window
 from ..sessions import connected, reading
 from ..stamped import Stamped, paced, stamp
+from ..task import Pace, Paced
 from ..usage import ProcessorTime
 from ..workload import Metric, Report, Workload
 
@@ -38,6 +39,8 @@ class Live(Workload):
     def __init__(self, subscribers: int, seconds: float) -> None:
         self.seconds = seconds
         self._subscribers = subscribers
+        video = Pace("video", _FRAMES_PER_SECOND, _OTHER_FRAME, _FRAMES_PER_GROUP, _KEY_FRAME)
+        self.task = Paced(subscribers, (video, Pace("sound", _SOUND_PER_SECOND, _SOUND_FRAME)), seconds)
         label = f"live video and sound to {subscribers}"
         self.metrics = (
             Metric("publisher_processor", f"{label}: publisher's processor time", "% of a core"),
@@ -98,11 +101,12 @@ class Live(Workload):
                 spent = processor.seconds
                 channel.tell("arrived")
         delays = [delay for stamped in arrivals for delay in stamped.delays]
-        return {"processor": spent, "late": sum(delay > _LATE for delay in delays) / len(delays)}
+        return {"processor": spent, "delays": delays}
 
     def numbers(self, published: Report, subscribed: Report) -> dict[str, float]:
+        delays = subscribed["delays"]
         return {
             "publisher_processor": published["processor"] / self.seconds * 100,
             "subscriber_processor": subscribed["processor"] / self.seconds * 100,
-            "late": subscribed["late"] * 100,
+            "late": sum(delay > _LATE for delay in delays) / len(delays) * 100,
         }

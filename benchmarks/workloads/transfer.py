@@ -10,6 +10,7 @@ from ..channel import Channel
 from ..contender import Contender, Window
 from ..content import Content, Groups
 from ..sessions import connected, reading
+from ..task import Flood
 from ..usage import ProcessorTime
 from ..workload import Metric, Report, Workload
 
@@ -24,6 +25,7 @@ class Transfer(Workload):
     """Writes groups for some seconds, as fast as the slowest subscriber reads them."""
 
     subscribers = 1
+    task: Flood
 
     def __init__(
         self, name: str, metric: Metric, unit_size: float, frame_size: int, frames: int, seconds: float
@@ -33,18 +35,16 @@ class Transfer(Workload):
         self.metrics = (metric,)
         self.seconds = seconds
         self._units = unit_size
-        self._frame_size = frame_size
-        self._frames = frames
+        self.task = Flood(self.subscribers, frame_size, frames, self.window(frame_size * frames), seconds)
 
-    def window(self, content: Content) -> Window:
+    def window(self, group_bytes: int) -> Window:
         """How far the publisher may be ahead."""
-        return Window.of_groups(content.group_bytes)
+        return Window.of_groups(group_bytes)
 
     async def publish(self, contender: Contender, channel: Channel) -> Report:
-        content = Content(self._frame_size, self._frames)
+        content = Content(self.task.frame_size, self.task.frames)
         async with contender.publisher(channel) as publisher:
-            window = self.window(content)
-            (track,) = await publisher.publish([_TRACK], window, self.subscribers)
+            (track,) = await publisher.publish([_TRACK], self.task.window, self.subscribers)
             await track.write_group([HELLO])
             channel.tell("address", address=publisher.address)
             await channel.hear("ready")
@@ -59,11 +59,10 @@ class Transfer(Workload):
             return {"start": start, "groups": groups, "processor": processor.seconds}
 
     async def subscribe(self, contender: Contender, channel: Channel) -> Report:
-        content = Content(self._frame_size, self._frames)
-        window = self.window(content)
+        content = Content(self.task.frame_size, self.task.frames)
         address = (await channel.hear("address"))["address"]
         async with connected(contender, channel, address, self.subscribers) as subscribers:
-            readers = [await subscriber.subscribe(_TRACK, window) for subscriber in subscribers]
+            readers = [await subscriber.subscribe(_TRACK, self.task.window) for subscriber in subscribers]
             arrivals = [Groups(content) for _ in readers]
             pairs = zip(readers, arrivals, strict=True)
             async with reading(reader.groups(groups.take) for reader, groups in pairs) as tasks:
@@ -114,16 +113,16 @@ class FanOut(Transfer):
     def __init__(self, subscribers: int, seconds: float) -> None:
         name = f"{subscribers} subscriber{'s' if subscribers > 1 else ''}"
         rate = Metric("delivered_per_second", f"fan-out to {name}", "frames/s", lower_is_better=False)
-        super().__init__(f"fan-out-{subscribers}", rate, self._COUNT, self._SIZE, self._COUNT, seconds)
         self.subscribers = subscribers
+        super().__init__(f"fan-out-{subscribers}", rate, self._COUNT, self._SIZE, self._COUNT, seconds)
         self.metrics = (
             rate,
             Metric("publisher_per_frame", f"fan-out to {name}: publisher's processor time", "µs/frame"),
             Metric("processor_per_frame", f"fan-out to {name}: all processor time", "µs/frame"),
         )
 
-    def window(self, content: Content) -> Window:
-        return Window(self._WINDOW, self._WINDOW * content.group_bytes)
+    def window(self, group_bytes: int) -> Window:
+        return Window(self._WINDOW, self._WINDOW * group_bytes)
 
     def numbers(self, published: Report, subscribed: Report) -> dict[str, float]:
         seconds = (subscribed["end"] - published["start"]) / 1e9

@@ -1,10 +1,12 @@
 //! The commands, and who carries each of them out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::bench::{self, Flood, Pace, ReadersSpec};
 use crate::failure::Outcome;
 use crate::peer::{Peer, Remote};
 use crate::publishing::{Lines, TrackSpec};
@@ -181,22 +183,32 @@ pub enum Command {
         connection: u64,
     },
     // Measuring.
-    BenchWrite {
+    Usage,
+    BenchListen {
+        readers: usize,
+    },
+    BenchFlood {
+        acknowledged: u64,
         broadcast: String,
         track: String,
-        groups: u64,
-        frames: u64,
-        size: usize,
-        #[serde(default)]
-        interval: f64,
-        ahead: u64,
+        #[serde(flatten)]
+        work: Flood,
     },
-    BenchRead {
-        subscription: u64,
-        groups: u64,
-        frames: u64,
-        size: usize,
+    BenchPace {
+        broadcast: String,
+        track: String,
+        #[serde(flatten)]
+        pace: Pace,
     },
+    BenchOpen(ReadersSpec),
+    BenchWatch {
+        readers: u64,
+    },
+    BenchArrived {
+        readers: u64,
+        expected: HashMap<String, u64>,
+    },
+    BenchFirstFrame(ReadersSpec),
 }
 
 fn once() -> u32 {
@@ -247,12 +259,18 @@ pub async fn run(peer: &Arc<Peer>, command: Command) -> Outcome {
         Command::RawDatagram { connection, hex } => peer.raw().datagram(connection, &hex),
         Command::RawClose { connection, code, reason } => peer.raw().close(connection, code, &reason),
         Command::RawClosed { connection } => peer.raw().closed(connection).await,
-        Command::BenchWrite { broadcast, track, groups, frames, size, interval, ahead } => {
-            let track = peer.publishing()?.track(&broadcast, &track)?;
-            crate::bench::write(track, groups, frames, size, interval, ahead).await
+        Command::Usage => bench::usage(),
+        Command::BenchListen { readers } => peer.benching().listen(readers).await,
+        Command::BenchFlood { acknowledged, broadcast, track, work } => {
+            let acknowledged = peer.benching().acknowledged(acknowledged)?;
+            bench::flood(peer.publishing()?.track(&broadcast, &track)?, acknowledged, work).await
         }
-        Command::BenchRead { subscription, groups, frames, size } => {
-            peer.subscription(subscription)?.bench(groups, frames, size).await
+        Command::BenchPace { broadcast, track, pace } => {
+            bench::paced(peer.publishing()?.track(&broadcast, &track)?, pace).await
         }
+        Command::BenchOpen(spec) => peer.benching().open(spec).await,
+        Command::BenchWatch { readers } => peer.benching().readers(readers)?.watch().await,
+        Command::BenchArrived { readers, expected } => peer.benching().readers(readers)?.arrived(&expected).await,
+        Command::BenchFirstFrame(spec) => bench::first_frame(spec).await,
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// Why a command failed. `code` is the code on the wire, of a stream or of a session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     kind: &'static str,
     code: Option<u64>,

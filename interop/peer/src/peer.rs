@@ -9,6 +9,7 @@ use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::bench::Benching;
 use crate::command::Welcome;
 use crate::failure::{Failure, Outcome};
 use crate::publishing::Publishing;
@@ -27,7 +28,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    fn address(&self) -> Result<EndpointAddr, Failure> {
+    pub fn address(&self) -> Result<EndpointAddr, Failure> {
         let id: EndpointId = self.peer.parse().map_err(|error| Failure::usage(format!("peer: {error:?}")))?;
         let mut address = EndpointAddr::new(id);
         for each in &self.addresses {
@@ -35,6 +36,19 @@ impl Remote {
         }
         Ok(address)
     }
+}
+
+/// A new endpoint, for these versions of the protocol.
+pub async fn endpoint(versions: &[impl AsRef<str>], address: &str) -> Result<Endpoint, Failure> {
+    Endpoint::builder(presets::Minimal)
+        .relay_mode(RelayMode::Disabled)
+        .alpns(versions.iter().map(|version| version.as_ref().as_bytes().to_vec()).collect())
+        .clear_ip_transports()
+        .bind_addr(address)
+        .map_err(Failure::connection)?
+        .bind()
+        .await
+        .map_err(Failure::connection)
 }
 
 /// What exists once the endpoint is bound.
@@ -51,20 +65,13 @@ pub struct Peer {
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
     subscriptions: Mutex<HashMap<u64, Arc<Subscription>>>,
     raw: Raw,
+    benching: Benching,
 }
 
 impl Peer {
     /// Binds the endpoint. A relay offers to each session what it gets from the others.
     pub async fn bind(&self, versions: Vec<String>, address: &str, relay: bool) -> Outcome {
-        let endpoint = Endpoint::builder(presets::Minimal)
-            .relay_mode(RelayMode::Disabled)
-            .alpns(versions.into_iter().map(String::into_bytes).collect())
-            .clear_ip_transports()
-            .bind_addr(address)
-            .map_err(Failure::connection)?
-            .bind()
-            .await
-            .map_err(Failure::connection)?;
+        let endpoint = endpoint(&versions, address).await?;
         let reply = json!({
             "peer": endpoint.id().to_string(),
             "addresses": endpoint.bound_sockets().iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -151,6 +158,10 @@ impl Peer {
 
     pub fn publishing(&self) -> Result<&Publishing, Failure> {
         Ok(&self.bound()?.publishing)
+    }
+
+    pub fn benching(&self) -> &Benching {
+        &self.benching
     }
 
     pub fn raw(&self) -> &Raw {

@@ -1,7 +1,7 @@
 //! Subscriptions: what is asked for, and what came.
 
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use moq_net::track::{Ordered, Subscriber};
 use moq_net::{Datagram, Error, Timestamp, broadcast, group, kio, origin, track};
@@ -17,7 +17,7 @@ use crate::failure::{Failure, Outcome, ending};
 const FOREVER: Duration = Duration::from_millis(1 << 50);
 
 /// What a subscriber wants of a track.
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, Clone, Default)]
 pub struct Wishes {
     #[serde(default)]
     priority: u8,
@@ -161,33 +161,10 @@ impl Subscription {
         }
         Ok(json!({}))
     }
-
-    /// Reads so many frames as fast as it can, and says how long that took.
-    pub async fn bench(&self, groups: u64, frames: u64, size: usize) -> Outcome {
-        let mut state = self.groups.lock().await;
-        let mut started = None;
-        let mut ages = Vec::new();
-        for _ in 0..groups {
-            let Some(mut group) = state.next().await? else { return Err(Failure::usage("the track ended early")) };
-            let mut seen = 0;
-            while let Some(frame) = group.read_frame().await? {
-                started.get_or_insert_with(Instant::now);
-                if frame.payload.len() != size {
-                    return Err(Failure::usage(format!("a frame of {} bytes", frame.payload.len())));
-                }
-                ages.extend(crate::bench::age(&frame.payload));
-                seen += 1;
-            }
-            if seen != frames {
-                return Err(Failure::usage(format!("group {} has {seen} frames", group.sequence)));
-            }
-        }
-        let seconds = started.map_or(0.0, |start| start.elapsed().as_secs_f64());
-        Ok(json!({"seconds": seconds, "ages": crate::bench::summary(ages)}))
-    }
 }
 
-async fn ask(
+/// Asks for a track as soon as its broadcast is announced. The broadcast ends for us when its handle is dropped.
+pub async fn ask(
     origin: origin::Consumer,
     broadcast: &str,
     track: &str,
