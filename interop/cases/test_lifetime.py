@@ -25,8 +25,8 @@ async def test_both_dial_at_once(duo: Link) -> None:
         ours, theirs = theirs, ours
     accepting = [party.begin("accept") for party in (ours, theirs)]
     dialling = [
-        ours.begin("dial", **theirs.where, version=duo.version),
-        theirs.begin("dial", **ours.where, version=duo.version),
+        ours.begin("dial", **theirs.where),
+        theirs.begin("dial", **ours.where),
     ]
     dialled = [(await dial)["session"] for dial in dialling]
     await ours.publish()

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ..harness.link import Link, Party
+from ..harness.link import Link, Party, sequences
 from ..harness.process import PeerError
+from ..harness.versions import offered
 
 REJECTED = {"code": 1, "reason": "rejected", "local": False}
 
@@ -41,10 +42,27 @@ async def test_rejected(duo: Link) -> None:
     await rejecting
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("old", ["dialling", "accepting"])
+async def test_the_newest_version_of_both(duo: Link, old: str) -> None:
+    """One side has this version and those before it, the other one all: they talk in this one."""
+    sides = (duo.publisher, duo.subscriber)
+    dialling, accepting = sides if duo.publisher_dials else reversed(sides)
+    every = offered()
+    until = every[: every.index(duo.version) + 1]
+    await dialling.bind(versions=until if old == "dialling" else every)
+    await accepting.bind(versions=until if old == "accepting" else every)
+    await duo.connect()
+    await duo.publisher.publish()
+    reading = await duo.subscribe()
+    await duo.publisher.used()
+    assert await duo.publisher.write() == sequences(await reading.read(1))
+
+
 async def _refusal(dialling: Party, accepting: Party) -> dict[str, Any]:
     """What the dialling side learns: from the attempt, or from the session, if there was one for a moment."""
     try:
-        dialled = await dialling.call("dial", **accepting.where, version=dialling.version)
+        dialled = await dialling.call("dial", **accepting.where)
     except PeerError as error:
         if error.kind == "server":
             return {"code": error.code, "reason": "rejected" if "rejected" in error.text else "", "local": False}

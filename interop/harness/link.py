@@ -26,9 +26,13 @@ class Party:
     version: str
     where: dict[str, Any] = field(default_factory=dict)
 
-    async def bind(self, *, address: str = LOOPBACK, relay: bool = False) -> None:
-        """Binds a new endpoint; what the peer had before is closed."""
-        self.where = await self.process.call("bind", versions=[self.version], address=address, relay=relay)
+    async def bind(self, *, versions: list[str] | None = None, address: str = LOOPBACK, relay: bool = False) -> None:
+        """Binds a new endpoint, for its version or for several (the newest is dialled first).
+
+        What the peer had before is closed.
+        """
+        newest_first = sorted(versions or [self.version], reverse=True)
+        self.where = await self.process.call("bind", versions=newest_first, address=address, relay=relay)
 
     async def call(self, do: str, *, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
         """Has the peer do something."""
@@ -164,7 +168,7 @@ class Link:
 async def connect(dialling: Party, accepting: Party) -> tuple[int, int]:
     """Opens a session; gives the number that each side has for it."""
     accepted = accepting.begin("accept")
-    dialled = await dialling.call("dial", **accepting.where, version=dialling.version)
+    dialled = await dialling.call("dial", **accepting.where)
     answer = await accepted
     assert dialled["version"] == answer["version"] == dialling.version
     assert dialled["peer"] == accepting.where["peer"]

@@ -12,7 +12,6 @@ from iroh import Endpoint, EndpointAddr, EndpointBuilder, EndpointId, RelayMode
 
 from iroh_moq import IncomingSessionStream, Moq, MoqSession, Router
 
-from . import features
 from .announcements import Announcements
 from .failures import Usage
 from .publishing import Publishing
@@ -44,14 +43,14 @@ class Peer:
         builder = EndpointBuilder()  # type: ignore[no-untyped-call]
         builder.apply_minimal()
         builder.relay_mode(RelayMode.disabled())
-        builder.alpns([version.encode() for version in versions])
+        alpns = [version.encode() for version in versions]
+        builder.alpns(alpns)
         builder.bind_addr(address)
         endpoint = await builder.bind()
         stack.push_async_callback(endpoint.close)
-        moq = await stack.enter_async_context(features.new_moq(endpoint, versions))
+        moq = await stack.enter_async_context(Moq(endpoint, alpns=alpns))
         router = Router(endpoint)
-        for version in versions:
-            router.accept(version.encode(), moq.protocol_handler())
+        router.accept(alpns, moq.protocol_handler())
         stack.push_async_callback(router.spawn().shutdown)
         return cls(stack, endpoint, moq, relay)
 
@@ -60,8 +59,8 @@ class Peer:
         addresses = [socket for socket in self._endpoint.bound_sockets() if not socket.startswith("[")]
         return {"peer": str(self._endpoint.id()), "addresses": addresses}
 
-    async def dial(self, peer: str, addresses: list[str], version: str) -> dict[str, Any]:
-        """Opens a session with a peer."""
+    async def dial(self, peer: str, addresses: list[str]) -> dict[str, Any]:
+        """Opens a session with a peer, in the first of our versions that it takes."""
         remote = EndpointAddr(EndpointId.from_string(peer), None, addresses)
         return self._add(await self._moq.connect(remote))
 
@@ -120,7 +119,7 @@ class Peer:
     async def fetch(self, session: int, broadcast: str, track: str, group: int) -> dict[str, Any]:
         """One past group, without a subscription."""
         consumer = await self.session(session).subscribe(broadcast)
-        return await whole_group(await features.fetch_group(consumer, track, group))
+        return await whole_group(await consumer.fetch_group(track, group))
 
     def session(self, number: int) -> MoqSession:
         """A session that was opened."""

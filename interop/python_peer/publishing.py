@@ -8,7 +8,6 @@ from typing import Any
 from iroh_moq import BroadcastProducer, Cache, GroupProducer, Moq, TrackProducer
 
 from ..content import frame
-from . import features
 from .failures import Usage
 
 __all__ = ["Publishing"]
@@ -36,13 +35,21 @@ class Track:
             group, index = self.producer.append_group(), 0
         for offset, size in enumerate(sizes):
             data = frame(group.sequence, index, size)
-            features.write_frame(group, data, None if timestamp is None else (timestamp + offset) / self._timescale)
+            group.write_frame(data, None if timestamp is None else (timestamp + offset) / self._timescale)
             index += 1
         if keep_open:
             self.open[group.sequence] = group, index
         else:
             group.finish()
         return group.sequence
+
+    def write_datagrams(self, sizes: list[int], timestamp: int) -> list[int]:
+        """Writes a datagram of each size."""
+        sequences = []
+        for stamp, size in enumerate(sizes, timestamp):
+            sequence = 0 if self.producer.latest is None else self.producer.latest + 1
+            sequences.append(self.producer.write_datagram(frame(sequence, 0, size), stamp / self._timescale))
+        return sequences
 
     def take(self, sequence: int) -> GroupProducer:
         """An open group, which is open no longer."""
@@ -78,7 +85,7 @@ class Publishing:
         """Makes a track."""
         producer, tracks = self._of(broadcast)
         cache = Cache(max_bytes=_ROOM, max_age=keep)
-        tracks[name] = Track(features.create_track(producer, name, priority, cache, timescale), timescale)
+        tracks[name] = Track(producer.create_track(name, priority, cache=cache, timescale=timescale), timescale)
         return {}
 
     async def write(
@@ -106,8 +113,8 @@ class Publishing:
         return {"sequences": sequences}
 
     def datagrams(self, broadcast: str, track: str, sizes: list[int], timestamp: int) -> dict[str, Any]:
-        """Writes datagrams."""
-        return features.write_datagrams(self.track(broadcast, track).producer, sizes, timestamp)
+        """Writes one datagram of each size, their timestamps one unit apart."""
+        return {"sequences": self.track(broadcast, track).write_datagrams(sizes, timestamp)}
 
     def finish(self, broadcast: str, track: str | None = None, group: int | None = None) -> dict[str, Any]:
         """Ends a broadcast, a track or a group well."""

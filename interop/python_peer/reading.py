@@ -8,7 +8,6 @@ from typing import Any
 from iroh_moq import Error, GroupConsumer, MoqSession, TrackConsumer
 
 from ..content import frame
-from . import features
 from .failures import ending
 
 __all__ = ["Subscription", "whole_group"]
@@ -29,7 +28,7 @@ class Progress:
         """Reads to the end of the group, or so many frames; says how many are left, None for at the end."""
         while limit != 0:
             try:
-                item = await features.read_frame(self._group)
+                item = await self._group.read_timed_frame()
             except Error as error:
                 self._end = ending(error)
                 return None
@@ -103,7 +102,17 @@ class Subscription:
 
     async def read_datagrams(self, count: int) -> dict[str, Any]:
         """So many datagrams."""
-        return await features.read_datagrams(await asyncio.shield(self._asking), count)
+        consumer = await asyncio.shield(self._asking)
+        reports: list[dict[str, Any]] = []
+        while len(reports) < count and (datagram := await consumer.recv_datagram()) is not None:
+            report = {
+                "sequence": datagram.sequence,
+                "bytes": len(datagram.data),
+                "right": datagram.data == frame(datagram.sequence, 0, len(datagram.data)),
+                "timestamp": datagram.timestamp,
+            }
+            reports.append(report)
+        return {"datagrams": reports}
 
     async def update(self, **wishes: Any) -> dict[str, Any]:
         """Changes what is asked for."""

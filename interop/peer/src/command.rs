@@ -42,7 +42,6 @@ pub enum Command {
     Dial {
         #[serde(flatten)]
         remote: Remote,
-        version: String,
     },
     Accept {
         #[serde(default)]
@@ -219,7 +218,7 @@ fn once() -> u32 {
 pub async fn run(peer: &Arc<Peer>, command: Command) -> Outcome {
     match command {
         Command::Bind { versions, address, relay } => peer.bind(versions, &address, relay).await,
-        Command::Dial { remote, version } => peer.dial(remote, &version).await,
+        Command::Dial { remote } => peer.dial(remote).await,
         Command::Accept { how } => peer.accept(how).await,
         Command::Close { session, code, reason } => {
             peer.session(session)?.close(code, &reason);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use iroh::endpoint::{Connection, presets};
+use iroh::endpoint::{ConnectOptions, Connection, presets};
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 use serde::Deserialize;
 use serde_json::json;
@@ -54,6 +54,8 @@ pub async fn endpoint(versions: &[impl AsRef<str>], address: &str) -> Result<End
 /// What exists once the endpoint is bound.
 struct Bound {
     endpoint: Endpoint,
+    // What it dials with, the one wanted most first.
+    versions: Vec<String>,
     publishing: Publishing,
     relay: bool,
 }
@@ -76,14 +78,20 @@ impl Peer {
             "peer": endpoint.id().to_string(),
             "addresses": endpoint.bound_sockets().iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
-        let bound = Bound { endpoint, publishing: Publishing::new(), relay };
+        let bound = Bound { endpoint, versions, publishing: Publishing::new(), relay };
         self.bound.set(bound).map_err(|_| Failure::usage("already bound"))?;
         Ok(reply)
     }
 
-    /// Opens a session with a peer.
-    pub async fn dial(&self, remote: Remote, version: &str) -> Outcome {
-        let connection = self.connect(&remote, version).await?;
+    /// Opens a session with a peer, in the first of our versions that it takes.
+    pub async fn dial(&self, remote: Remote) -> Outcome {
+        let Bound { endpoint, versions, .. } = self.bound()?;
+        let mut versions = versions.iter().map(|version| version.as_bytes().to_vec());
+        let first = versions.next().ok_or_else(|| Failure::usage("bound without versions"))?;
+        let options = ConnectOptions::new().with_additional_alpns(versions.collect());
+        let connecting =
+            endpoint.connect_with_opts(remote.address()?, &first, options).await.map_err(Failure::connection)?;
+        let connection = connecting.await.map_err(Failure::connection)?;
         self.start(session::Side::Dialling, connection).await
     }
 
@@ -122,13 +130,9 @@ impl Peer {
 
     /// Opens a connection on which nothing happens but what the caller does.
     pub async fn raw_dial(&self, remote: Remote, version: &str) -> Outcome {
-        let connection = self.connect(&remote, version).await?;
+        let endpoint = &self.bound()?.endpoint;
+        let connection = endpoint.connect(remote.address()?, version.as_bytes()).await.map_err(Failure::connection)?;
         Ok(json!({"connection": self.raw.add(connection)}))
-    }
-
-    async fn connect(&self, remote: &Remote, version: &str) -> Result<Connection, Failure> {
-        let address = remote.address()?;
-        self.bound()?.endpoint.connect(address, version.as_bytes()).await.map_err(Failure::connection)
     }
 
     /// Asks for a track; whether it is to be had shows when it is read.
