@@ -42,6 +42,12 @@ async def idle() -> None:
             return
 
 
+def pytest_collection_finish() -> None:
+    """What has been imported stays: each test collects garbage, and need not look at it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where there is no native driver, its own tests say so; ``-m "not driver"`` leaves them out."""
     if driver.module is None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from iroh import Connection
 
+from . import iroh_callbacks
 from .driver import driver
 from .iroh_base import IrohTransport
 from .iroh_native import NativeTransport
 from .iroh_package import PackageTransport
 
 __all__ = ["IrohTransport", "iroh_transport"]
+
+iroh_callbacks.install()
 
 
 def iroh_transport(
@@ -24,6 +27,7 @@ def iroh_transport(
         connection: the connection.
         bi_streams, uni_streams: how many streams of each kind the peer may have open; 1,024 unless given.
     """
+    iroh_callbacks.forget_abandoned()
     if driver.module is not None:
         return NativeTransport(connection, driver.module, bi_streams, uni_streams)
     return PackageTransport(connection, bi_streams, uni_streams)
