@@ -4,6 +4,9 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Tests with real endpoints wait for one another some of the time.
+PROCESSES := $(shell $(or $(PYTHON),python3) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
+
 # Runs tests. They are of real networks and processes, on what may be a busy machine: those that fail are run once
 # more, alone, and only then it is a failure. What was run twice is said.
 define run
@@ -26,13 +29,17 @@ style: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# What is measured how much of it the tests cover is tested by itself, as measuring takes as long again.
+MEASURED := tests/model tests/lite
+
 tests: $(VENV)/.dev
-	@$(call run,-n auto --cov --cov-report=term $(ARGS),--cov --cov-append)
+	@$(call run,-n auto --cov --cov-report= $(MEASURED) $(ARGS),--cov --cov-append --cov-report=)
 	$(BIN)/coverage report --include='*/iroh_moq/lite/*,*/iroh_moq/model/*' --fail-under=95
+	@$(call run,-n $(PROCESSES) $(MEASURED:%=--ignore=%) $(ARGS))
 
 # Once more without the native driver, what depends on it.
 tests-without-driver: $(VENV)/.dev
-	@export IROH_MOQ_NO_EXTENSION=1; $(call run,-n auto -m "not driver" tests/test_*.py tests/transport tests/cli tests/examples $(ARGS))
+	@export IROH_MOQ_NO_EXTENSION=1; $(call run,-n $(PROCESSES) -m "not driver" tests/test_*.py tests/transport tests/cli tests/examples $(ARGS))
 
 bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -50,7 +50,6 @@ def test_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leak: str) -> N
 
 
 def test_the_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     samples = [Sample(second, 50 << 20, 100_000, 300, 5, 16, 0, 0) for second in range(10)]
     assert save_plot(samples, tmp_path / "new" / "soak.png")
     assert (tmp_path / "new" / "soak.png").stat().st_size > 1000

@@ -88,3 +88,9 @@ async def two_links() -> AsyncIterator[tuple[Link, Link]]:
 def setups(transport: QuicTransport) -> int:
     """How many of the streams that a side opens in one direction are not for a group: the first, with SETUP."""
     return int(version_of(transport.alpn).setup)
+
+
+@pytest.fixture
+def dialled(alpn: bytes) -> Linked:
+    """Makes a session that we open, once for each version: for long tests of what comes after it is open."""
+    return partial(we_dial, alpn)

@@ -164,8 +164,8 @@ class TestGroups:
             assert [sequence for sequence, _ in received] == list(range(300))
             assert _hash(frames for _, frames in received) == _hash(groups)
 
-    async def test_a_thousand_one_by_one(self, linked: Linked) -> None:
-        async with linked() as link:
+    async def test_a_thousand_one_by_one(self, dialled: Linked) -> None:
+        async with dialled() as link:
             _, track = published(link)
             track.write_frame(b"0")
             reader = await subscribed(link)
@@ -388,8 +388,8 @@ class TestSubscriptions:
             for reader in readers:
                 assert await arrived(reader, 50) == [(n, [b"%d" % n]) for n in range(1, 51)]
 
-    async def test_hundreds_of_tracks(self, linked: Linked) -> None:
-        async with linked() as link:
+    async def test_hundreds_of_tracks(self, dialled: Linked) -> None:
+        async with dialled() as link:
             broadcast = BroadcastProducer()
             tracks = [broadcast.create_track(f"track {number}") for number in range(300)]
             link.session.publish("room", broadcast.consume())

@@ -150,8 +150,8 @@ class TestGroups:
             assert [sequence for sequence, _ in received] == list(range(1000))
             assert _hash(frames for _, frames in received) == _hash(groups)
 
-    async def test_a_thousand_one_by_one(self, linked: Linked) -> None:
-        async with linked() as link:
+    async def test_a_thousand_one_by_one(self, dialled: Linked) -> None:
+        async with dialled() as link:
             _, track = published(link)
             track.write_frame(b"0")
             reader = await subscribed(link)
@@ -351,8 +351,8 @@ class TestSubscriptions:
             for reader in readers[1:]:
                 assert await read_group(reader) == (51, [b"more"])
 
-    async def test_hundreds_of_tracks(self, linked: Linked) -> None:
-        async with linked() as link:
+    async def test_hundreds_of_tracks(self, dialled: Linked) -> None:
+        async with dialled() as link:
             names = [f"track {number}" for number in range(300)]
             _, *tracks = publish(link.origin, "room", *names)
             for number, track in enumerate(tracks):
