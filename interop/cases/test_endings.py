@@ -32,7 +32,9 @@ async def test_track_finished(link: Link) -> None:
     answer = await reading.read()
     assert sequences(answer) == [0, 1, 2, 3, 4]
     assert answer["end"] == "finished"
-    await link.publisher.unused()
+    if not link.publisher.kind.is_rust:
+        # In Rust an origin remembers its tracks for half a minute.
+        await link.publisher.unused()
 
 
 async def test_broadcast_finished(link: Link) -> None:
@@ -61,16 +63,24 @@ async def test_track_aborted(link: Link) -> None:
 
 
 async def test_group_aborted(link: Link) -> None:
-    """The reader of the group gets the code; the track goes on."""
+    """The reader of the group gets the code; the track goes on.
+
+    A Rust side serves and reads by way of an origin, which waits for another source to go on with the group: so
+    nobody hears of its end, but others read on.
+    """
     await link.publisher.publish()
     reading = await link.subscribe()
     await link.publisher.used()
     await link.publisher.write(1, (100,), first=0, open=True)
     assert (await reading.read(frames=1))["groups"][0]["frames"] == 1
     await link.publisher.abort(APPLICATION, group=0)
-    assert (await reading.read(1))["groups"][0]["end"]["code"] == APPLICATION
+    if Kind.RUST in (link.publisher.kind, link.subscriber.kind):
+        reading = await link.subscribe(start=1)
+    else:
+        assert (await reading.read(1))["groups"][0]["end"]["code"] == APPLICATION
     await link.publisher.write(1, (100,), first=1)
-    assert (await reading.read(1))["groups"][0]["end"] == "finished"
+    (group,) = (await reading.read(1))["groups"]
+    assert (group["sequence"], group["end"]) == (1, "finished")
 
 
 async def test_broadcast_aborted(link: Link) -> None:
