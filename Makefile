@@ -14,7 +14,7 @@ $(BIN)/python -m pytest $(1) || { [ $$? = 1 ] && printf '\nOnce more, alone, wha
 $(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none $(2); }
 endef
 
-.PHONY: demo test style types tests tests-without-driver bench faults interop interop-short interop-network clean
+.PHONY: demo test style types tests tests-without-driver bench faults interop interop-short clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -41,7 +41,9 @@ tests: $(VENV)/.dev
 tests-without-driver: $(VENV)/.dev
 	@export IROH_MOQ_NO_EXTENSION=1; $(call run,-n $(PROCESSES) -m "not driver" tests/test_*.py tests/transport tests/cli tests/examples $(ARGS))
 
+# With the Rust implementation among the rivals where there is cargo to build it.
 bench: $(VENV)/.bench
+	@if command -v cargo >/dev/null 2>&1; then $(BIN)/python -m interop.build; fi
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 # In its short form; ARGS=--long is the other one.
@@ -49,21 +51,18 @@ faults: $(VENV)/.dev $(if $(findstring --long,$(ARGS)),$(VENV)/.bench)
 	@$(BIN)/python -m faults $(ARGS)
 
 # Against the Rust implementation, which is built first, outside of this folder; ARGS="--versions moq-lite-03 -k hostile" shortens.
-INTEROP := $(BIN)/python -m pytest -q -p no:cacheprovider
+INTEROP := interop/cases interop/network
+MATRIX := --matrix interop/results
 
 interop: $(VENV)/.dev
 	@$(BIN)/python -m interop.build
-	$(INTEROP) --matrix interop/results interop/cases interop/network $(ARGS)
+	@$(call run,-q $(MATRIX) $(INTEROP) $(ARGS),-q $(MATRIX) $(INTEROP) $(ARGS))
 	@cat interop/results/matrix.md
 
-# A few cases of each sort; where there is no cargo it says so, and does nothing.
+# A few cases of each sort.
 interop-short: $(VENV)/.dev
-	@$(BIN)/python -m interop.build || { code=$$?; [ $$code = 3 ] || exit $$code; exit 0; }; \
-	command -v cargo >/dev/null 2>&1 || exit 0; $(INTEROP) --short interop/cases $(ARGS)
-
-interop-network: $(VENV)/.dev
 	@$(BIN)/python -m interop.build
-	$(INTEROP) interop/network $(ARGS)
+	@$(call run,-q --short $(INTEROP) $(ARGS),-q --short $(INTEROP) $(ARGS))
 
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }

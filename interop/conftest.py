@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("interop")
     group.addoption("--versions", help="protocol versions, comma-separated (default: all that the package offers)")
     group.addoption("--short", action="store_true", help="the core only: a few cases of each sort, four pairs")
-    group.addoption("--matrix", type=Path, metavar="DIR", help="write the matrix of outcomes there")
+    group.addoption("--matrix", type=Path, metavar="DIR", help="write the outcomes there; with --last-failed, mend them")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,7 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "from_python: only pairs whose publisher is this package")
     config.addinivalue_line("markers", "before(number): only versions before moq-lite-0<number>")
     config.addinivalue_line("markers", "since(number): only versions from moq-lite-0<number> on")
-    config.stash[_MATRIX] = Matrix(about=about())
+    written: Path | None = config.getoption("--matrix")
+    if written is not None and config.getoption("--last-failed"):
+        config.stash[_MATRIX] = Matrix.without_failures(written, about())
+    else:
+        config.stash[_MATRIX] = Matrix(about=about())
 
 
 def _versions(config: pytest.Config) -> list[str]:

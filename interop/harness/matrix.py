@@ -26,6 +26,23 @@ class Matrix:
         if before is None or before[0] != "failed":
             row[column] = outcome, seconds + (before[1] if before else 0)
 
+    @classmethod
+    def without_failures(cls, directory: Path, about: dict[str, str]) -> Matrix:
+        """What was written there, except for what failed, which is tried again."""
+        written = json.loads((directory / "matrix.json").read_text(encoding="utf-8"))["versions"]
+        outcomes = {
+            version: {
+                case: {
+                    column: (cell["outcome"], cell["seconds"])
+                    for column, cell in row.items()
+                    if cell["outcome"] != "failed"
+                }
+                for case, row in cases.items()
+            }
+            for version, cases in written.items()
+        }
+        return cls(outcomes, about)
+
     def write(self, directory: Path) -> None:
         """Writes ``matrix.md`` and ``matrix.json``."""
         directory.mkdir(parents=True, exist_ok=True)
