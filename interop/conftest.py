@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("interop")
     group.addoption("--versions", help="protocol versions, comma-separated (default: all that the package offers)")
     group.addoption("--short", action="store_true", help="the core only: a few cases of each sort, four pairs")
-    group.addoption("--matrix", type=Path, metavar="DIR", help="write the outcomes there; with --last-failed, mend them")
+    group.addoption("--matrix", type=Path, metavar="DIR", help="write outcomes there; with --last-failed, mend them")
 
 
 def pytest_configure(config: pytest.Config) -> None:
