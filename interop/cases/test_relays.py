@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ..harness.kinds import Kind
 from ..harness.link import BROADCAST, Link, Party, connect, sequences
 from ..harness.pool import Pool
+from ..harness.versions import knows_the_end
 
 CHAINS = [(Kind.RUST,), (Kind.PYTHON,), (Kind.RUST, Kind.RUST), (Kind.PYTHON, Kind.PYTHON), (Kind.RUST, Kind.PYTHON)]
 
@@ -31,14 +34,24 @@ async def test_relay(duo: Link, peers: Pool, relays: tuple[Kind, ...]) -> None:
     answer = await duo.subscriber.call("news", session=duo.at_subscriber, count=1)
     news = answer["news"][0]
     assert (news["name"], news["active"]) == (BROADCAST, True)
-    direct = 2 if duo.subscriber.kind.is_rust else 1
-    assert news["hops"] == direct + len(relays)
-    reading = await duo.subscribe_to_all(to_end=True)
+    assert news["hops"] == 1 + len(relays) + _counted_twice(duo, relays)
+    # What comes late to a Rust relay is lost to who asks for the order of sequence; and the relay may ask for what
+    # a track is before it subscribes.
+    wishes: dict[str, Any] = {"start": 0, "max_latency": 1.0}
+    reading = await duo.subscribe(**wishes)
     await duo.publisher.used()
-    await duo.publisher.write(20, (10, 10_000))
+    # Rust relays end a track with its last group, whatever that has overtaken.
+    await duo.publisher.write(20, (10, 10_000), interval=0.01)
     await duo.publisher.finish()
     answer = await reading.read()
     assert sequences(answer) == list(range(20))
     assert answer["end"] == "finished"
     await duo.publisher.finish(None)
     assert (await duo.news(2))[1] == (BROADCAST, False)
+
+
+def _counted_twice(link: Link, relays: tuple[Kind, ...]) -> int:
+    """In moq-lite-03, where hops have no names, Rust counts itself when it receives and when it sends."""
+    if link.version != "moq-lite-03":
+        return 0
+    return [*relays, link.subscriber.kind].count(Kind.RUST)

@@ -166,6 +166,16 @@ class TestAbort:
             track.abort(code)
         assert not track.is_closed
 
+    async def test_who_waits_for_the_next_group_holds_nothing_of_the_last(self) -> None:
+        track, broadcast = new_track()
+        consumer = broadcast.subscribe_track("video", start_group=0)
+        write_group(track, b"whole")
+        assert await soon(consumer.read_frame()) == b"whole"
+        call = await waiting(consumer.read_frame())
+        assert not track._state.groups[0].cursors
+        track.finish()
+        assert await soon(call) is None
+
     async def test_a_session_that_ends_leaves_what_is_there(self) -> None:
         track, broadcast = new_track()
         consumer = broadcast.subscribe_track("video", start_group=0)

@@ -561,10 +561,12 @@ class _Serving:
             begun += 1
             if begun % _BATCH == 0:
                 await asyncio.sleep(0)
-        if Reply.END in replies:
-            await self._send.write(SubscribeEnd(self._track.next_sequence()).encode(self._version))
         while self._sending:
             await self._sent.wait()
+        if Reply.END in replies:
+            # A Rust relay that knows the end goes by it as soon as the last group is there, and those
+            # that the last has overtaken are lost.
+            await self._send.write(SubscribeEnd(self._track.next_sequence()).encode(self._version))
 
     async def _allowed_stream(self) -> SendStream:
         """A stream for the next group, once the subscriber allows one more."""

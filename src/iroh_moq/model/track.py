@@ -842,13 +842,19 @@ class TrackConsumer:
         try:
             frame = await reading
         except MoqError as error:
-            self._current = None
+            self._leave_current()
             if error.code not in _SKIPPED:
                 raise
             return None
         if frame is None:
-            self._current = None
+            self._leave_current()
         return frame
+
+    def _leave_current(self) -> None:
+        """Lets go of the current group: who waits for the next one still has it at hand, and would hold it."""
+        if self._current is not None:
+            self._current.close()
+            self._current = None
 
     async def info(self) -> TrackInfo:
         """What does not change about the track, as its publisher says.
