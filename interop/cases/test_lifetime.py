@@ -32,7 +32,8 @@ async def test_both_dial_at_once(duo: Link) -> None:
     await ours.publish()
     # Whichever is left at the other side hears of it, and can read it.
     at_theirs = [dialled[1]]
-    if accepting[1].done() and theirs.kind.is_rust:
+    # With moq-lite-05 it may have been closed in the middle of what the two have to say at first.
+    if accepting[1].done() and theirs.kind.is_rust and accepting[1].exception() is None:
         at_theirs.append(accepting[1].result()["session"])
     if len(at_theirs) == 2:
         closed = {theirs.begin("closed", session=number): number for number in at_theirs}
@@ -47,6 +48,7 @@ async def test_both_dial_at_once(duo: Link) -> None:
     assert sequences(await Reading(theirs, answer["subscription"]).read(3)) == [0, 1, 2]
     for accept in accepting:
         accept.cancel()
+    await asyncio.gather(*accepting, return_exceptions=True)
 
 
 @dataclass

@@ -9,7 +9,6 @@ import pytest
 from ..harness.kinds import Kind
 from ..harness.link import BROADCAST, Link, Party, connect, sequences
 from ..harness.pool import Pool
-from ..harness.versions import knows_the_end
 
 CHAINS = [(Kind.RUST,), (Kind.PYTHON,), (Kind.RUST, Kind.RUST), (Kind.PYTHON, Kind.PYTHON), (Kind.RUST, Kind.PYTHON)]
 

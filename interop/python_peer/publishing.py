@@ -22,6 +22,7 @@ class Track:
     def __init__(self, producer: TrackProducer, timescale: int) -> None:
         self.producer = producer
         self._timescale = timescale
+        self._next_datagram = 0
         self.open: dict[int, tuple[GroupProducer, int]] = {}
 
     def write(self, sequence: int | None, sizes: list[int], keep_open: bool, timestamp: int | None) -> int:
@@ -47,8 +48,11 @@ class Track:
         """Writes a datagram of each size."""
         sequences = []
         for stamp, size in enumerate(sizes, timestamp):
-            sequence = 0 if self.producer.latest is None else self.producer.latest + 1
+            # They share their numbers with the groups.
+            latest = -1 if self.producer.latest is None else self.producer.latest
+            sequence = max(latest + 1, self._next_datagram)
             sequences.append(self.producer.write_datagram(frame(sequence, 0, size), stamp / self._timescale))
+            self._next_datagram = sequence + 1
         return sequences
 
     def take(self, sequence: int) -> GroupProducer:

@@ -68,13 +68,20 @@ class Subscription:
         self._asking.add_done_callback(lambda asking: asking.cancelled() or asking.exception())
         self._current: Progress | None = None
 
-    async def read(self, groups: int | None = None, delay: float = 0, frames: int | None = None) -> dict[str, Any]:
-        """Reads groups and reports each; the last field says how the track ended, if it did."""
+    async def read(
+        self, groups: int | None = None, delay: float = 0, frames: int | None = None, together: bool = False
+    ) -> dict[str, Any]:
+        """Reads groups and reports each; the last field says how the track ended, if it did.
+
+        With ``together`` they are read beside each other, and reported as they end.
+        """
         reports: list[dict[str, Any]] = []
         try:
             consumer = await asyncio.shield(self._asking)
         except Error as error:
             return {"groups": reports, "end": ending(error)}
+        if together:
+            return await _read_together(consumer, groups)
         left = frames
         while groups is None or len(reports) < groups:
             progress = self._current
@@ -128,6 +135,29 @@ class Subscription:
     async def _ask(self, session: MoqSession, broadcast: str, track: str, wishes: dict[str, Any]) -> TrackConsumer:
         consumer = await session.subscribe(broadcast)
         return consumer.subscribe_track(track, **_as_wishes(wishes))
+
+
+async def _read_together(consumer: TrackConsumer, count: int | None) -> dict[str, Any]:
+    reports: list[dict[str, Any]] = []
+    begun = 0
+    end: Any = None
+
+    async def read(group: GroupConsumer) -> None:
+        reports.append(await whole_group(group))
+
+    async with asyncio.TaskGroup() as tasks:
+        while count is None or begun < count:
+            try:
+                group = await consumer.recv_group()
+            except Error as error:
+                end = ending(error)
+                break
+            if group is None:
+                end = "finished"
+                break
+            begun += 1
+            tasks.create_task(read(group))
+    return {"groups": reports, "end": end}
 
 
 def _as_wishes(given: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ use moq_net::{Datagram, Error, Timestamp, broadcast, group, kio, origin, track};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::content;
 use crate::failure::{Failure, Outcome, ending};
@@ -53,6 +53,9 @@ pub struct Amount {
     delay: f64,
     /// Stop in the middle of a group, after so many frames.
     frames: Option<usize>,
+    /// Read groups beside each other, and report them as they end.
+    #[serde(default)]
+    together: bool,
 }
 
 /// What a subscription gives: groups, and one end.
@@ -111,6 +114,9 @@ impl Subscription {
     /// Reads groups and reports each; the last field says how the track ended, if it did.
     pub async fn read(&self, amount: Amount) -> Outcome {
         let mut state = self.groups.lock().await;
+        if amount.together {
+            return Ok(state.read_together(amount.groups.unwrap_or(usize::MAX)).await);
+        }
         let mut groups = Vec::new();
         let mut left = amount.frames;
         while amount.groups.is_none_or(|wanted| groups.len() < wanted) {
@@ -181,6 +187,28 @@ pub async fn ask(
 impl Groups {
     async fn next(&mut self) -> Next {
         self.next.recv().await.unwrap_or(Err(Error::Cancel))
+    }
+
+    async fn read_together(&mut self, count: usize) -> Value {
+        let mut reading = JoinSet::new();
+        let mut groups = Vec::new();
+        let mut begun = 0;
+        let mut end = Value::Null;
+        while groups.len() < count {
+            tokio::select! {
+                next = self.next(), if begun < count && end.is_null() => match next {
+                    Ok(Some(group)) => {
+                        begun += 1;
+                        reading.spawn(whole_group(group));
+                    }
+                    Ok(None) => end = json!("finished"),
+                    Err(error) => end = ending(&error),
+                },
+                Some(report) = reading.join_next() => groups.extend(report.ok()),
+                else => break,
+            }
+        }
+        json!({"groups": groups, "end": end})
     }
 }
 
