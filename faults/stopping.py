@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
-__all__ = ["Terminated", "run_async", "stoppable"]
+__all__ = ["Terminated", "run_async", "stoppable", "whole"]
 
 T = TypeVar("T")
 
@@ -30,6 +30,23 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[None]:
+    """What is within is not stopped in its middle: a signal that comes meanwhile counts when it is over."""
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def run_async(coroutine: Coroutine[Any, Any, T]) -> T:

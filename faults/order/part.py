@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from ..run import Run
+from ..stopping import whole
 from .judge import CLAIMS
 from .plan import Plan
 from .scenario import Outcome, play
@@ -33,7 +34,8 @@ def run(run: Run, scenarios: int | None = None, play: Callable[[Plan], Outcome] 
             if run.minutes is not None and time.perf_counter() - started > 60 * run.minutes:
                 break
             plan = Plan.of(seed)
-            outcome = play(plan)
+            with whole():
+                outcome = play(plan)
             played += 1
             faulty += bool(plan.faults)
             readers += outcome.readers
@@ -45,7 +47,8 @@ def run(run: Run, scenarios: int | None = None, play: Callable[[Plan], Outcome] 
             for claim in CLAIMS:
                 run.check(claim, claim not in failed, f"seed {seed}: {failed.get(claim)}")
             if played % _TWICE == 1:
-                again = play(plan).fingerprint
+                with whole():
+                    again = play(plan).fingerprint
                 run.check("a seed always leads to the same", again == outcome.fingerprint, f"seed {seed}")
             if played % _COLLECT == 0:
                 gc.collect()
