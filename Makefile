@@ -4,8 +4,8 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Tests with real endpoints wait for one another some of the time.
-PROCESSES := $(shell $(or $(PYTHON),python3) -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
+# Tests with real endpoints wait for one another some of the time. (Looked up where it is used: not everything tests.)
+PROCESSES = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) * 3 // 2)')
 
 # Runs tests. They are of real networks and processes, on what may be a busy machine: those that fail are run once
 # more, alone, and only then it is a failure. What was run twice is said.
@@ -33,9 +33,13 @@ types: $(VENV)/.dev
 MEASURED := tests/model tests/lite
 
 tests: $(VENV)/.dev
-	@$(call run,-n auto --cov --cov-report= $(MEASURED) $(ARGS),--cov --cov-append --cov-report=)
+ifdef ARGS
+	@$(call run,-n $(PROCESSES) $(ARGS))
+else
+	@$(call run,-n auto --cov --cov-report= $(MEASURED),--cov --cov-append --cov-report=)
 	$(BIN)/coverage report --include='*/iroh_moq/lite/*,*/iroh_moq/model/*' --fail-under=95
-	@$(call run,-n $(PROCESSES) $(MEASURED:%=--ignore=%) $(ARGS))
+	@$(call run,-n $(PROCESSES) $(MEASURED:%=--ignore=%))
+endif
 
 # Once more without the native driver, what depends on it.
 tests-without-driver: $(VENV)/.dev
@@ -47,7 +51,7 @@ bench: $(VENV)/.bench
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 # In its short form; ARGS=--long is the other one.
-faults: $(VENV)/.dev $(if $(findstring --long,$(ARGS)),$(VENV)/.bench)
+faults: $(VENV)/.dev
 	@$(BIN)/python -m faults $(ARGS)
 
 # Against the Rust implementation, which is built first, outside of this folder; ARGS="--versions moq-lite-03 -k hostile" shortens.
