@@ -179,6 +179,20 @@ class TestSubscriptions:
             assert await exchange.reply.rest() == b""
             await exchange.finish()
 
+    async def test_the_end_is_told_after_all_groups_have_arrived(self, memory_pair: MakePair) -> None:
+        """A relay that goes by it would lose those that the last one has overtaken."""
+        async with speaking(memory_pair, LITE_05) as run:
+            _, track = run.publish()
+            exchange = await run.subscribe()
+            with track.append_group() as group:
+                group.write_frame(b"a")
+            track.finish()
+            await exchange.reply.expect(SubscribeStart(0).encode(LITE_05))
+            await exchange.reply.quiet()
+            await (await run.next_group()).rest()
+            await exchange.reply.expect(SubscribeEnd(1).encode(LITE_05))
+            await exchange.finish()
+
     async def test_a_track_that_never_had_any(self, memory_pair: MakePair) -> None:
         async with speaking(memory_pair, LITE_05) as run:
             _, track = run.publish()

@@ -951,9 +951,7 @@ class TrackConsumer:
         """
         if not self._closed:
             self._closed = True
-            if self._current is not None:
-                self._current.close()
-                self._current = None
+            self._leave_current()
             self._state.detach(self._reader)
             self._state.changed.notify()
             self._state.datagram_came.notify()
