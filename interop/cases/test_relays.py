@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from ..harness.kinds import Kind
@@ -36,8 +34,7 @@ async def test_relay(duo: Link, peers: Pool, relays: tuple[Kind, ...]) -> None:
     assert news["hops"] == 1 + len(relays) + _counted_twice(duo, relays)
     # What comes late to a Rust relay is lost to who asks for the order of sequence; and the relay may ask for what
     # a track is before it subscribes.
-    wishes: dict[str, Any] = {"start": 0, "max_latency": 1.0}
-    reading = await duo.subscribe(**wishes)
+    reading = await duo.subscribe(start=0, max_latency=1.0)
     await duo.publisher.used()
     # Rust relays end a track with its last group, whatever that has overtaken.
     await duo.publisher.write(20, (10, 10_000), interval=0.01)
