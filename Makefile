@@ -73,7 +73,7 @@ $(VENV)/.python:
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.python pyproject.toml setup.py $(wildcard src/iroh_moq/transport/_driver.*[xh])
+$(VENV)/.installed: $(VENV)/.python pyproject.toml setup.py $(wildcard src/iroh_moq/*/_*.*[xh])
 	@echo "Setting up (once): installing iroh-moq into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@

@@ -1,4 +1,4 @@
-"""The optional native driver; all else is in pyproject.toml."""
+"""The optional native parts; all else is in pyproject.toml."""
 
 import sys
 
@@ -10,5 +10,6 @@ if sys.platform == "win32":
 else:
     # Optional: without a compiler the package installs all the same, and runs on the iroh package's own calls.
     extensions = [Extension("iroh_moq.transport._driver", ["src/iroh_moq/transport/_driver.pyx"], optional=True)]
+extensions.append(Extension("iroh_moq.lite._frames", ["src/iroh_moq/lite/_frames.pyx"], optional=True))
 
 setup(ext_modules=extensions)

@@ -61,6 +61,13 @@ class RawStream:
         assert count is None or answer["end"] is None, f"the stream ended: {answer}"
         return bytes.fromhex(answer["hex"])
 
+    async def message(self) -> bytes:
+        """The body of the next message."""
+        first = (await self.read(1))[0]
+        rest = await self.read((1 << (first >> 6)) - 1) if first >= 0x40 else b""
+        size = int.from_bytes(bytes((first & 0x3F,)) + rest, "big")
+        return await self.read(size) if size else b""
+
     async def reset_code(self) -> int | None:
         """Reads on, until the other side resets the stream, and gives its code; None if it ends well."""
         answer = await self._read(None)

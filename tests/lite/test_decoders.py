@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -37,6 +37,16 @@ CODES = {
     ErrorCode.UNEXPECTED_MESSAGE,
     ErrorCode.FRAME_TOO_LARGE,
 }
+
+
+@pytest.fixture(scope="module", autouse=True, params=["native", "python"])
+def _both(request: pytest.FixtureRequest) -> Iterator[None]:
+    """All of it with the native cutting of frames, where there is one, and without."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "python":
+            patch.setattr(d, "native", None)
+        yield
+
 
 every_decoder = pytest.mark.parametrize(
     ("version", "name"),

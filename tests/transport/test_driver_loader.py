@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from iroh import iroh_ffi
 
+from iroh_moq.extension import NO_EXTENSION
 from iroh_moq.transport import driver as loader
 from iroh_moq.transport import iroh as iroh_module
 from iroh_moq.transport.iroh_native import NativeTransport
@@ -43,13 +44,13 @@ class Library:
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(loader.NO_EXTENSION, raising=False)
+    monkeypatch.delenv(NO_EXTENSION, raising=False)
 
 
 class TestWithoutTheExtension:
     @pytest.mark.parametrize("value", ["1", "yes", "00"])
     def test_the_environment_turns_it_off(self, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv(loader.NO_EXTENSION, value)
+        monkeypatch.setenv(NO_EXTENSION, value)
         found = loader.load()
         assert found.module is None
         assert found.reason == "IROH_MOQ_NO_EXTENSION is set"
@@ -67,7 +68,7 @@ class TestWithoutTheExtension:
 class TestAnotherLibrary:
     @pytest.mark.parametrize("value", ["", "0"])
     def test_that_of_this_driver_is_used(self, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv(loader.NO_EXTENSION, value)
+        monkeypatch.setenv(NO_EXTENSION, value)
         found = loader.load()
         assert found.module is importlib.import_module("iroh_moq.transport._driver")
         assert found.reason == "in use"

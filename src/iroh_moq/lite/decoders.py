@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from ..errors import ErrorCode, MoqError
+from ..extension import is_turned_off
 from ..model.group import MAX_FRAME_SIZE
 from ..model.info import MAX_TIME
 from ..transport import Received
@@ -51,6 +52,13 @@ __all__ = [
     "TrackReplyDecoder",
     "group_decoder",
 ]
+
+try:
+    from . import _frames as native
+except ImportError:
+    native = None  # type: ignore[assignment]
+if is_turned_off():
+    native = None  # type: ignore[assignment]
 
 Event = TypeVar("Event")
 
@@ -349,6 +357,9 @@ class GroupDecoder:
 
     def _cut(self, data: bytes, position: int, frames: list[bytes]) -> None:
         """Cuts frames as far as they are whole, and begins the next."""
+        if native is not None:
+            # As far as there is nothing special.
+            position = native.cut(data, position, self._max_frame_size, frames)
         end = len(data)
         while position < end:
             size, start = data[position], position + 1
@@ -511,6 +522,8 @@ class TimedGroupDecoder(GroupDecoder):
 
     def _cut(self, data: bytes, position: int, frames: list[bytes]) -> None:
         end, times, last = len(data), self._times, self._last
+        if native is not None:
+            position, last = native.cut_timed(data, position, self._max_frame_size, last, MAX_TIME, frames, times)
         while position < end:
             difference, middle = data[position], position + 1
             size, start = (data[middle], middle + 1) if middle < end else (0x40, 0)

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from iroh import iroh_ffi
 
+from ..extension import NO_EXTENSION, is_turned_off
+
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["NO_EXTENSION", "Driver", "driver", "load"]
-
-NO_EXTENSION = "IROH_MOQ_NO_EXTENSION"
-"""The environment variable that, set to anything but nothing and 0, turns the driver off."""
+__all__ = ["Driver", "driver", "load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +32,7 @@ class Driver:
 
 def load() -> Driver:
     """Looks for the driver and gives it the addresses of the library's functions."""
-    if os.environ.get(NO_EXTENSION, "0") not in ("", "0"):
+    if is_turned_off():
         return Driver(None, f"{NO_EXTENSION} is set")
     try:
         module: Any = importlib.import_module("._driver", __package__)
