@@ -41,12 +41,11 @@ async def subscribed(run: Lite, **wishes: Any) -> tuple[Exchange, Exchange, Trac
     """A subscription of ours with moq-lite-05: its stream, and the one that asks what the track is."""
     _, broadcast = await announced(run)
     consumer = broadcast.subscribe_track("video", **wishes)
-    first, second = await run.asked(), await run.asked()
-    track = TrackRequest("cam", "video").encode()
-    subscribe = Subscribe(0, "cam", "video", Subscription(**wishes)).encode()
-    await first.reply.expect(track)
-    await second.reply.expect(subscribe)
-    return second, first, consumer
+    subscription, inquiry = await run.asked(), await run.asked()
+    # In this order: nothing of the subscription waits for what the track is.
+    await subscription.reply.expect(Subscribe(0, "cam", "video", Subscription(**wishes)).encode())
+    await inquiry.reply.expect(TrackRequest("cam", "video").encode())
+    return subscription, inquiry, consumer
 
 
 async def tell(exchange: Exchange, info: TrackInfo) -> None:

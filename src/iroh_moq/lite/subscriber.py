@@ -210,10 +210,6 @@ class Subscriber:
         glance: bool = False,
     ) -> None:
         track.info = None
-        if self._version.track_info:
-            self._tasks.spawn(self._learn(path, track), f"track info {path} {track.name}")
-        else:
-            track.not_informed(unsupported(self._version, "properties of tracks"))
         if not self._version.datagrams:
             track.without_datagrams = unsupported(self._version, "datagrams")
         subscription = Receiving(self._next_id, path, broadcast, track, self._receiver, progress, glance=glance)
@@ -223,6 +219,11 @@ class Subscriber:
         # Before the request is on its way, as its groups may come faster than its answer.
         self._receiver.subscriptions[subscription.id] = subscription
         self._tasks.spawn(self._run_subscription(subscription), f"subscribe {path} {track.name}")
+        # After it, as its groups are what is waited for.
+        if self._version.track_info:
+            self._tasks.spawn(self._learn(path, track), f"track info {path} {track.name}")
+        else:
+            track.not_informed(unsupported(self._version, "properties of tracks"))
 
     async def _run_subscription(self, subscription: Receiving) -> None:
         track, counters = subscription.track, self._policy.counters
