@@ -14,7 +14,7 @@ $(BIN)/python -m pytest $(1) || { [ $$? = 1 ] && printf '\nOnce more, alone, wha
 $(BIN)/python -m pytest -n 0 --last-failed --last-failed-no-failures none $(2); }
 endef
 
-.PHONY: demo test style types tests tests-without-driver bench faults interop interop-short clean
+.PHONY: demo test style types tests tests-without-driver bench faults interop interop-short audit clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python examples/demo.py
@@ -68,6 +68,15 @@ interop-short: $(VENV)/.dev
 	@$(BIN)/python -m interop.build
 	@$(call run,-q --short $(INTEROP) $(ARGS),-q --short $(INTEROP) $(ARGS))
 
+# Whether a known vulnerability is in what constraints.txt names. Asks the package index.
+audit: $(VENV)/.audit
+	@$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+
+$(VENV)/.audit: $(VENV)/.python
+	$(PYTHON) -m venv --clear $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	@touch $@
+
 $(VENV)/.python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or run make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV)
@@ -75,17 +84,17 @@ $(VENV)/.python:
 
 $(VENV)/.installed: $(VENV)/.python pyproject.toml setup.py $(wildcard src/iroh_moq/*/_*.*[xh])
 	@echo "Setting up (once): installing iroh-moq into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.installed requirements-dev.txt
+$(VENV)/.dev: $(VENV)/.installed requirements-dev.txt constraints.txt
 	@echo "Setting up (once): installing the tools of the tests into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-dev.txt
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.installed requirements-bench.txt
+$(VENV)/.bench: $(VENV)/.installed requirements-bench.txt constraints.txt
 	@echo "Setting up (once): installing the benchmarks' rivals and plots into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-bench.txt
 	@touch $@
 
 clean:
