@@ -35,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "among(*kinds): only pairs in which these kinds take part")
     config.addinivalue_line("markers", "to_python: only pairs whose subscriber is this package")
     config.addinivalue_line("markers", "from_python: only pairs whose publisher is this package")
+    config.addinivalue_line("markers", "subscriber_dials: only pairs in which the subscriber dials")
     config.addinivalue_line("markers", "before(number): only versions before moq-lite-0<number>")
     config.addinivalue_line("markers", "since(number): only versions from moq-lite-0<number> on")
     written: Path | None = config.getoption("--matrix")
@@ -67,6 +68,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             pairs = [pair for pair in pairs if not pair.subscriber.is_rust]
         if metafunc.definition.get_closest_marker("from_python"):
             pairs = [pair for pair in pairs if not pair.publisher.is_rust]
+        if metafunc.definition.get_closest_marker("subscriber_dials"):
+            pairs = [pair for pair in pairs if not pair.publisher_dials]
         metafunc.parametrize("pair", pairs, ids=[pair.name for pair in pairs], scope="session")
 
 

@@ -18,7 +18,7 @@ from .line import Line
 from .namespaces import Networks, inside
 from .shaper import Conditions
 
-pytestmark = [pytest.mark.among("rust"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.among("rust"), pytest.mark.subscriber_dials, pytest.mark.timeout(180)]
 
 SLOW = 5_000_000
 """Bits per second of the slow line."""
