@@ -26,13 +26,22 @@ class Party:
     version: str
     where: dict[str, Any] = field(default_factory=dict)
 
-    async def bind(self, *, versions: list[str] | None = None, address: str = LOOPBACK, relay: bool = False) -> None:
+    async def bind(
+        self,
+        *,
+        versions: list[str] | None = None,
+        address: str = LOOPBACK,
+        relay: bool = False,
+        through: str | None = None,
+    ) -> None:
         """Binds a new endpoint, for its version or for several (the newest is dialled first).
 
-        What the peer had before is closed.
+        ``through`` is the URL of a relay server. What the peer had before is closed.
         """
         newest_first = sorted(versions or [self.version], reverse=True)
-        self.where = await self.process.call("bind", versions=newest_first, address=address, relay=relay)
+        self.where = await self.process.call(
+            "bind", versions=newest_first, address=address, relay=relay, through=through
+        )
 
     async def call(self, do: str, *, patience: float = PATIENCE, **arguments: Any) -> dict[str, Any]:
         """Has the peer do something."""

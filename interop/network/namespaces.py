@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 __all__ = ["Networks", "are_possible", "inside"]
 
-_LEFT, _RIGHT = "10.213.1", "10.213.2"
+_LEFT, _MIDDLE, _RIGHT = "10.213.1", "10.213.3", "10.213.2"
 
 
 def are_possible() -> bool:
@@ -36,6 +36,8 @@ class Networks:
     to_left: tuple[str, ...] = (f"{_LEFT}.1", f"{_LEFT}.3", f"{_LEFT}.4")
     """The addresses in the middle that the left sees packets come from: one, and others to change to."""
     to_right: str = f"{_RIGHT}.1"
+    middle_address: str = f"{_MIDDLE}.1"
+    """Where both reach the middle; that forwards nothing from one to the other."""
 
     @classmethod
     def make(cls, stack: ExitStack) -> Networks:
@@ -46,6 +48,7 @@ class Networks:
             _run(f"ip netns add {name}")
             stack.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
             _run(f"ip -n {name} link set lo up")
+        _run(f"ip -n {networks.middle} addr add {networks.middle_address}/32 dev lo")
         for end, device, far, near in (
             (networks.left, "left", networks.left_address, networks.to_left),
             (networks.right, "right", networks.right_address, (networks.to_right,)),
@@ -56,6 +59,7 @@ class Networks:
             _run(f"ip -n {end} addr add {far}/24 dev eth0")
             _run(f"ip -n {networks.middle} link set {device} up")
             _run(f"ip -n {end} link set eth0 up")
+            _run(f"ip -n {end} route add default via {near[0]}")
         return networks
 
 

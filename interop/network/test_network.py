@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
@@ -13,7 +13,6 @@ from ..harness.codes import OLD
 from ..harness.link import Link, Party, Reading, sequences
 from ..harness.pairs import Pair
 from ..harness.process import PeerProcess
-from . import namespaces
 from .line import Line
 from .namespaces import Networks, inside
 from .shaper import Conditions
@@ -39,15 +38,6 @@ class Wire:
         self.link = link
         self.line = line
         self.networks = networks
-
-
-@pytest.fixture(scope="session")
-def networks() -> Iterator[Networks]:
-    """The namespaces."""
-    if not namespaces.are_possible():
-        pytest.skip("network namespaces need root on Linux, and the command ip")
-    with ExitStack() as stack:
-        yield Networks.make(stack)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

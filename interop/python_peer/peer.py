@@ -24,11 +24,12 @@ __all__ = ["Peer"]
 class Peer:
     """One bound endpoint."""
 
-    def __init__(self, stack: AsyncExitStack, endpoint: Endpoint, moq: Moq, relay: bool) -> None:
+    def __init__(self, stack: AsyncExitStack, endpoint: Endpoint, moq: Moq, relay: bool, through: str | None) -> None:
         self.publishing = Publishing(moq)
         self._stack = stack
         self._endpoint = endpoint
         self._moq = moq
+        self._through = through
         self._incoming: IncomingSessionStream = moq.incoming_sessions()
         self._relay = Relay() if relay else None
         self._numbers = itertools.count()
@@ -37,31 +38,33 @@ class Peer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    async def bind(cls, versions: list[str], address: str, relay: bool = False) -> Peer:
-        """Binds an endpoint that takes these versions of the protocol and no others."""
+    async def bind(cls, versions: list[str], address: str, relay: bool = False, through: str | None = None) -> Peer:
+        """Binds an endpoint that takes these versions of the protocol and no others, at this relay server if any."""
         stack = AsyncExitStack()
         builder = EndpointBuilder()  # type: ignore[no-untyped-call]
         builder.apply_minimal()
-        builder.relay_mode(RelayMode.disabled())
+        builder.relay_mode(RelayMode.custom_from_urls([through]) if through else RelayMode.disabled())
         alpns = [version.encode() for version in versions]
         builder.alpns(alpns)
         builder.bind_addr(address)
         endpoint = await builder.bind()
         stack.push_async_callback(endpoint.close)
+        if through:
+            await endpoint.online()
         moq = await stack.enter_async_context(Moq(endpoint, alpns=alpns))
         router = Router(endpoint)
         router.accept(alpns, moq.protocol_handler())
         stack.push_async_callback(router.spawn().shutdown)
-        return cls(stack, endpoint, moq, relay)
+        return cls(stack, endpoint, moq, relay, through)
 
     def where(self) -> dict[str, Any]:
         """How to dial it."""
         addresses = [socket for socket in self._endpoint.bound_sockets() if not socket.startswith("[")]
-        return {"peer": str(self._endpoint.id()), "addresses": addresses}
+        return {"peer": str(self._endpoint.id()), "addresses": addresses, "through": self._through}
 
-    async def dial(self, peer: str, addresses: list[str]) -> dict[str, Any]:
+    async def dial(self, peer: str, addresses: list[str], through: str | None = None) -> dict[str, Any]:
         """Opens a session with a peer, in the first of our versions that it takes."""
-        remote = EndpointAddr(EndpointId.from_string(peer), None, addresses)
+        remote = EndpointAddr(EndpointId.from_string(peer), through, addresses)
         return self._add(await self._moq.connect(remote))
 
     async def accept(self, how: str = "accept") -> dict[str, Any]:

@@ -38,6 +38,10 @@ pub enum Command {
         address: String,
         #[serde(default)]
         relay: bool,
+        through: Option<String>,
+    },
+    ServeRelay {
+        address: String,
     },
     Dial {
         #[serde(flatten)]
@@ -217,7 +221,10 @@ fn once() -> u32 {
 /// Runs a command to its end.
 pub async fn run(peer: &Arc<Peer>, command: Command) -> Outcome {
     match command {
-        Command::Bind { versions, address, relay } => peer.bind(versions, &address, relay).await,
+        Command::Bind { versions, address, relay, through } => {
+            peer.bind(versions, &address, relay, through.as_deref()).await
+        }
+        Command::ServeRelay { address } => peer.relay_server().serve(&address).await,
         Command::Dial { remote } => peer.dial(remote).await,
         Command::Accept { how } => peer.accept(how).await,
         Command::Close { session, code, reason } => {

@@ -15,6 +15,7 @@ mod peer;
 mod publishing;
 mod raw;
 mod reading;
+mod relay_server;
 mod session;
 mod transport;
 

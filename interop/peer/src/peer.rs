@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use iroh::endpoint::{ConnectOptions, Connection, presets};
-use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
+use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode, RelayUrl};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -15,6 +15,7 @@ use crate::failure::{Failure, Outcome};
 use crate::publishing::Publishing;
 use crate::raw::{Raw, varint};
 use crate::reading::{Subscription, Wishes};
+use crate::relay_server::RelayServer;
 use crate::session::{self, Session};
 
 /// The code and the reason with which a session is turned away, as Rust's own iroh-moq does it.
@@ -25,6 +26,8 @@ const REJECTED: (u32, &[u8]) = (1, b"rejected");
 pub struct Remote {
     peer: String,
     addresses: Vec<String>,
+    // The relay server that it is at.
+    through: Option<String>,
 }
 
 impl Remote {
@@ -34,21 +37,36 @@ impl Remote {
         for each in &self.addresses {
             address = address.with_ip_addr(each.parse().map_err(|error| Failure::usage(format!("{each}: {error}")))?);
         }
+        if let Some(url) = &self.through {
+            address = address.with_relay_url(relay_url(url)?);
+        }
         Ok(address)
     }
 }
 
-/// A new endpoint, for these versions of the protocol.
-pub async fn endpoint(versions: &[impl AsRef<str>], address: &str) -> Result<Endpoint, Failure> {
-    Endpoint::builder(presets::Minimal)
-        .relay_mode(RelayMode::Disabled)
+fn relay_url(url: &str) -> Result<RelayUrl, Failure> {
+    url.parse().map_err(|error| Failure::usage(format!("{url}: {error}")))
+}
+
+/// A new endpoint, for these versions of the protocol, and at this relay server if there is one.
+pub async fn endpoint(versions: &[impl AsRef<str>], address: &str, through: Option<&str>) -> Result<Endpoint, Failure> {
+    let relays = match through {
+        Some(url) => RelayMode::custom([relay_url(url)?]),
+        None => RelayMode::Disabled,
+    };
+    let endpoint = Endpoint::builder(presets::Minimal)
+        .relay_mode(relays)
         .alpns(versions.iter().map(|version| version.as_ref().as_bytes().to_vec()).collect())
         .clear_ip_transports()
         .bind_addr(address)
         .map_err(Failure::connection)?
         .bind()
         .await
-        .map_err(Failure::connection)
+        .map_err(Failure::connection)?;
+    if through.is_some() {
+        endpoint.online().await;
+    }
+    Ok(endpoint)
 }
 
 /// What exists once the endpoint is bound.
@@ -67,16 +85,18 @@ pub struct Peer {
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
     subscriptions: Mutex<HashMap<u64, Arc<Subscription>>>,
     raw: Raw,
+    relay_server: RelayServer,
     benching: Benching,
 }
 
 impl Peer {
     /// Binds the endpoint. A relay offers to each session what it gets from the others.
-    pub async fn bind(&self, versions: Vec<String>, address: &str, relay: bool) -> Outcome {
-        let endpoint = endpoint(&versions, address).await?;
+    pub async fn bind(&self, versions: Vec<String>, address: &str, relay: bool, through: Option<&str>) -> Outcome {
+        let endpoint = endpoint(&versions, address, through).await?;
         let reply = json!({
             "peer": endpoint.id().to_string(),
             "addresses": endpoint.bound_sockets().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "through": through,
         });
         let bound = Bound { endpoint, versions, publishing: Publishing::new(), relay };
         self.bound.set(bound).map_err(|_| Failure::usage("already bound"))?;
@@ -177,6 +197,10 @@ impl Peer {
         if let Some(bound) = self.bound.get() {
             bound.endpoint.close().await;
         }
+    }
+
+    pub fn relay_server(&self) -> &RelayServer {
+        &self.relay_server
     }
 
     fn bound(&self) -> Result<&Bound, Failure> {

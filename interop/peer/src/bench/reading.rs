@@ -95,7 +95,7 @@ impl Readers {
         let mut readers =
             Self { arrivals: Vec::new(), failure: failure.clone(), connected: Vec::new(), tasks: Vec::new() };
         for _ in 0..spec.readers {
-            let connected = Connected::dial(peer::endpoint(&[&spec.version], BIND).await?, &spec).await?;
+            let connected = Connected::dial(peer::endpoint(&[&spec.version], BIND, None).await?, &spec).await?;
             for track in &spec.tracks {
                 let (broadcast, subscriber) = connected.subscribe(&spec.broadcast, track).await?;
                 let arrivals = Arc::new(Arrivals::default());
@@ -274,7 +274,7 @@ pub async fn first_frame(spec: ReadersSpec) -> Outcome {
     let track = spec.tracks.first().ok_or_else(|| Failure::usage("no track"))?;
     let mut times = Vec::new();
     for _ in 0..spec.readers {
-        let endpoint = peer::endpoint(&[&spec.version], BIND).await?;
+        let endpoint = peer::endpoint(&[&spec.version], BIND, None).await?;
         let start = Instant::now();
         let connected = Connected::dial(endpoint, &spec).await?;
         let (_broadcast, mut subscriber) = connected.subscribe(&spec.broadcast, track).await?;
