@@ -89,12 +89,12 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml setup.py $(wildcard src/iroh_
 
 $(VENV)/.dev: $(VENV)/.installed requirements-dev.txt constraints.txt
 	@echo "Setting up (once): installing the tools of the tests into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed requirements-bench.txt constraints.txt
 	@echo "Setting up (once): installing the benchmarks' rivals and plots into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-bench.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-bench.txt
 	@touch $@
 
 clean:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from ..harness.dialect import LARGEST, WISHES, Dialect
+from ..harness.dialect import ANNOUNCE, FETCH, GROUP, LARGEST, SETUP, SUBSCRIBE, TRACK_REQUEST, WISHES, Dialect
 from ..harness.kinds import Kind
 from ..harness.link import BROADCAST, TRACK, Party
 from ..harness.pool import Pool
@@ -17,8 +17,7 @@ from ..harness.raw import Hostile, RawStream, message, text, varint
 CANCEL, DECODE, UNEXPECTED_STREAM, BOUNDS, DUPLICATE, NOT_FOUND, WRONG_SIZE, TOO_LARGE = 0, 5, 10, 11, 12, 13, 14, 27
 MALFORMED = {DECODE, BOUNDS, TOO_LARGE, WRONG_SIZE}
 
-GROUP = b"\x00"
-ANNOUNCE, SUBSCRIBE, FETCH, TRACK_REQUEST, UNKNOWN = b"\x01", b"\x02", b"\x03", b"\x06", b"\x3f"
+UNKNOWN = b"\x3f"
 
 
 @dataclass
@@ -49,14 +48,18 @@ class Target:
     async def asked(self) -> tuple[RawStream, int]:
         """The stream on which it asks for a track, and the id that it gave."""
         while True:
-            stream = await self.hostile.accept_bi()
-            kind, body = await stream.read(1), await stream.message()
+            kind, stream, body = await self.request()
             if kind == SUBSCRIBE:
                 # Subscriptions are few here: their ids have one byte.
                 return stream, body[0]
             assert kind == TRACK_REQUEST
             await stream.write(self.says.track_info)
             await stream.finish()
+
+    async def request(self) -> tuple[bytes, RawStream, bytes]:
+        """What it asks for next: the type, the stream and the message."""
+        stream = await self.hostile.accept_bi()
+        return await stream.read(1), stream, await stream.message()
 
     async def announcing(self) -> RawStream:
         """The stream on which it wants to hear of broadcasts."""
@@ -416,7 +419,7 @@ async def test_setup_twice(target: Target) -> None:
 )
 async def test_malformed_setup(target: Target, body: bytes) -> None:
     """Is stopped."""
-    stream = await target.hostile.uni(b"\x01" + message(body))
+    stream = await target.hostile.uni(SETUP + message(body))
     assert await stream.stop_code() in MALFORMED
 
 
@@ -470,17 +473,11 @@ async def test_malformed_track_info(target: Target) -> None:
     announcing = await target.announcing()
     await announcing.write(target.says.active("bait"))
     answer = await target.party.call("subscribe", session=target.session, broadcast="bait", track=TRACK)
-    stream = subscribed = None
-    while stream is None or subscribed is None:
-        opened = await target.hostile.accept_bi()
-        kind, body = await opened.read(1), await opened.message()
-        if kind == SUBSCRIBE:
-            subscribed = body[0]
-            await opened.write(target.says.accepted)
-        else:
-            stream = opened
-    await stream.write(message(b"\x80\x00\x00\x00"))
-    assert await stream.stop_code() in MALFORMED
-    group = await target.hostile.uni(target.says.group(subscribed, 0) + target.says.frame(b"good"))
+    requests = {kind: (stream, body) for kind, stream, body in [await target.request(), await target.request()]}
+    (subscription, subscribed), (inquiry, _) = requests[SUBSCRIBE], requests[TRACK_REQUEST]
+    await subscription.write(target.says.accepted)
+    await inquiry.write(message(b"\x80\x00\x00\x00"))
+    assert await inquiry.stop_code() in MALFORMED
+    group = await target.hostile.uni(target.says.group(subscribed[0], 0) + target.says.frame(b"good"))
     await group.finish()
     assert await target.group_end(answer["subscription"]) == "finished"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .raw import RawStream, message, text, varint
 
-__all__ = ["LARGEST", "WISHES", "Dialect"]
+__all__ = ["ANNOUNCE", "FETCH", "GROUP", "LARGEST", "SETUP", "SUBSCRIBE", "TRACK_REQUEST", "WISHES", "Dialect"]
 
 LARGEST = (1 << 62) - 1
 """The largest varint."""
@@ -14,8 +14,9 @@ LARGEST = (1 << 62) - 1
 WISHES = b"\x80\x00\x00\x00\x00"
 """Priority, order, latency, start and end of a subscription that wishes for nothing special."""
 
-_ANNOUNCE, _SUBSCRIBE, _FETCH, _TRACK = b"\x01", b"\x02", b"\x03", b"\x06"
-_GROUP, _SETUP = b"\x00", b"\x01"
+ANNOUNCE, SUBSCRIBE, FETCH, TRACK_REQUEST = b"\x01", b"\x02", b"\x03", b"\x06"
+GROUP, SETUP = b"\x00", b"\x01"
+"""What streams begin with, bidirectional ones and others."""
 _ORIGIN = 77
 """The hostile peer's id in lists of hops."""
 
@@ -42,11 +43,11 @@ class Dialect:
     # Announcements
 
     def announce_request(self, prefix: str = "") -> bytes:
-        return _ANNOUNCE + message(text(prefix), b"\x00" if self.lists_hops else b"")
+        return ANNOUNCE + message(text(prefix), b"\x00" if self.lists_hops else b"")
 
     async def heard_announce_request(self, stream: RawStream) -> None:
         """Sees that a peer asks on this stream for all there is."""
-        assert await stream.read(1) == _ANNOUNCE
+        assert await stream.read(1) == ANNOUNCE
         body = await stream.message()
         # With lists of hops, the peer's own id follows.
         assert body == text("") if not self.lists_hops else body.startswith(text("")) and len(body) > 1
@@ -71,7 +72,7 @@ class Dialect:
 
     @staticmethod
     def subscribe(number: int, broadcast: str, track: str, wishes: bytes = WISHES) -> bytes:
-        return _SUBSCRIBE + message(varint(number), text(broadcast), text(track), wishes)
+        return SUBSCRIBE + message(varint(number), text(broadcast), text(track), wishes)
 
     @property
     def accepted(self) -> bytes:
@@ -85,17 +86,17 @@ class Dialect:
 
     @staticmethod
     def track(broadcast: str, track: str) -> bytes:
-        return _TRACK + message(text(broadcast), text(track))
+        return TRACK_REQUEST + message(text(broadcast), text(track))
 
     @staticmethod
     def fetch(broadcast: str, track: str, group: int) -> bytes:
-        return _FETCH + message(text(broadcast), text(track), b"\x80", varint(group))
+        return FETCH + message(text(broadcast), text(track), b"\x80", varint(group))
 
     # Groups
 
     @staticmethod
     def group(subscription: int, sequence: int) -> bytes:
-        return _GROUP + message(varint(subscription), varint(sequence))
+        return GROUP + message(varint(subscription), varint(sequence))
 
     def frame(self, data: bytes, size: int | None = None, time: int = 0) -> bytes:
         """A frame; ``size`` is a lie, and ``time`` the difference from the one before, as it is written."""
@@ -104,4 +105,4 @@ class Dialect:
 
     @staticmethod
     def setup(*options: bytes) -> bytes:
-        return _SETUP + message(varint(len(options)), *options)
+        return SETUP + message(varint(len(options)), *options)

@@ -10,12 +10,12 @@ import pytest
 import pytest_asyncio
 
 from ..harness.codes import OLD
-from ..harness.link import Link, Party, Reading, sequences
+from ..harness.link import Link, Reading, sequences
 from ..harness.pairs import Pair
-from ..harness.process import PeerProcess
 from .line import Line
-from .namespaces import Networks, inside
+from .namespaces import Networks
 from .shaper import Conditions
+from .sides import start_sides
 
 pytestmark = [pytest.mark.among("rust"), pytest.mark.subscriber_dials, pytest.mark.timeout(180)]
 
@@ -44,14 +44,7 @@ class Wire:
 async def wire(networks: Networks, pair: Pair, version: str) -> AsyncIterator[Wire]:
     """A publisher on the left, a subscriber on the right who dials, over a line that is good at first."""
     async with AsyncExitStack() as stack:
-        parties = []
-        for kind, namespace in ((pair.publisher, networks.left), (pair.subscriber, networks.right)):
-            process = await PeerProcess.start(inside(namespace, kind.command()), kind.environment(), kind.value)
-            stack.push_async_callback(process.end)
-            party = Party(kind, process, version)
-            await party.bind(address="0.0.0.0:0")
-            parties.append(party)
-        publisher, subscriber = parties
+        publisher, subscriber = await start_sides(stack, networks, pair, version)
         port = int(publisher.where["addresses"][0].rpartition(":")[2])
         line = await Line.open(networks, port)
         stack.push_async_callback(line.close)

@@ -9,10 +9,11 @@ import pytest
 import pytest_asyncio
 
 from ..harness.kinds import Kind
-from ..harness.link import Link, Party, sequences
+from ..harness.link import Link, sequences
 from ..harness.pairs import Pair
 from ..harness.process import PeerProcess
 from .namespaces import Networks, inside
+from .sides import start_sides
 
 pytestmark = [pytest.mark.among("rust"), pytest.mark.subscriber_dials, pytest.mark.timeout(120)]
 
@@ -33,15 +34,8 @@ async def relay_server(networks: Networks) -> AsyncIterator[str]:
 async def relayed(networks: Networks, relay_server: str, pair: Pair, version: str) -> AsyncIterator[Link]:
     """A publisher on the left, and a subscriber on the right who knows nothing but the relay server to find it at."""
     async with AsyncExitStack() as stack:
-        parties = []
-        for kind, namespace in ((pair.publisher, networks.left), (pair.subscriber, networks.right)):
-            process = await PeerProcess.start(inside(namespace, kind.command()), kind.environment(), kind.value)
-            stack.push_async_callback(process.end)
-            party = Party(kind, process, version)
-            await party.bind(address="0.0.0.0:0", through=relay_server)
-            party.where["addresses"] = []
-            parties.append(party)
-        publisher, subscriber = parties
+        publisher, subscriber = await start_sides(stack, networks, pair, version, relay_server)
+        publisher.where["addresses"] = []
         link = Link(version, publisher, subscriber, publisher_dials=False)
         await link.connect()
         yield link
