@@ -47,14 +47,17 @@ class Target:
 
     async def asked(self) -> tuple[RawStream, int]:
         """The stream on which it asks for a track, and the id that it gave."""
-        while True:
-            kind, stream, body = await self.request()
-            if kind == SUBSCRIBE:
-                # Subscriptions are few here: their ids have one byte.
-                return stream, body[0]
-            assert kind == TRACK_REQUEST
-            await stream.write(self.says.track_info)
-            await stream.finish()
+        kinds = {SUBSCRIBE, TRACK_REQUEST} if self.says.is_timed else {SUBSCRIBE}
+        requests = {kind: (stream, body) for kind, stream, body in [await self.request() for _ in kinds]}
+        assert requests.keys() == kinds
+        if TRACK_REQUEST in kinds:
+            # Else whoever reads with timestamps waits.
+            inquiry, _ = requests[TRACK_REQUEST]
+            await inquiry.write(self.says.track_info)
+            await inquiry.finish()
+        stream, body = requests[SUBSCRIBE]
+        # Subscriptions are few here: their ids have one byte.
+        return stream, body[0]
 
     async def request(self) -> tuple[bytes, RawStream, bytes]:
         """What it asks for next: the type, the stream and the message."""
