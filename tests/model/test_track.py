@@ -448,6 +448,24 @@ class TestEnd:
         track.finish()
         assert await numbers(consumer) == [0, 1]
 
+    async def test_an_error_comes_before_what_is_held(self) -> None:
+        track, broadcast = new_track()
+        ordered, arriving = (broadcast.subscribe_track("video", start_group=0, end_group=2) for _ in range(2))
+        for sequence in (0, 1, 3):
+            write_group(track, sequence=sequence)
+        assert [await next_number(ordered), await next_number(ordered)] == [0, 1]
+        assert [await next_arrival(arriving), await next_arrival(arriving)] == [0, 1]
+        calls = [await waiting(ordered.next_group()), await waiting(arriving.recv_group())]
+        # Group 2 will not come, so no other answer would.
+        track._state.fail(SessionClosed(SessionError(0, "")), discard=False)
+        for call in calls:
+            with pytest.raises(SessionClosed):
+                await soon(call)
+        for consumer in (ordered, arriving):
+            consumer.update(end_group=None)
+        assert await next_number(ordered) == 3
+        assert await next_arrival(arriving) == 3
+
     async def test_by_arrival_what_is_held_does_not_hold_up_the_rest(self) -> None:
         track, broadcast = new_track()
         consumer = broadcast.subscribe_track("video", start_group=1, end_group=3)
@@ -720,6 +738,17 @@ class TestReceiving:
         assert state.latest is None
         assert state.dropped_through == 0
         assert state.cost == 0
+
+    async def test_who_waits_for_a_group_that_is_forgotten_hears_of_the_end(self) -> None:
+        state, consumer = self.reliable()
+        group = state.create_group(1)
+        group.early = True
+        reading = await waiting(consumer.next_group())
+        state.fail(MoqError(78), discard=False)
+        await idle()
+        assert not reading.done()
+        state.forget(group, MoqError(ErrorCode.DROPPED))
+        await fails(reading, 78)
 
     async def test_room_for_the_group_that_comes_next(self) -> None:
         state, consumer = self.reliable()

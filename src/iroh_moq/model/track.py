@@ -393,6 +393,9 @@ class TrackState:
         self.dropped_through = max(self.dropped_through, group.sequence)
         group.fail(error, discard=True)
         self._trim_log()
+        if self.closed:
+            # It may be the last one that a reader has waited for, which hears of the end now.
+            self.changed.notify()
 
     def forget(self, group: GroupState, error: MoqError) -> None:
         """Drops a group that never came whole; consumers that have begun it get the error."""
@@ -571,13 +574,20 @@ class TrackState:
         return time.monotonic() - group.superseded > max_latency
 
     def left_for(self, reader: Reader) -> bool:
-        """Whether the cache still has groups that this reader has not been given."""
+        """Whether the cache still has groups that this reader is to be given.
+
+        Those past its end are kept for it, as it may yet ask for them; but not after an error, of
+        which it would never hear if those that it waits for are among what was lost.
+        """
+        end = reader.subscription.end_group if self.error is not None else None
+        last = math.inf if end is None else end
         if reader.by_arrival:
             return any(
-                self.groups.get(group.sequence) is group and group.sequence >= reader.start
+                self.groups.get(group.sequence) is group and reader.start <= group.sequence <= last
                 for group in chain(reader.aside.values(), self.log[self._log_index(reader) :])
             )
-        return bool(self.sequences) and self.sequences[-1] >= reader.floor
+        index = bisect_left(self.sequences, reader.floor)
+        return index < len(self.sequences) and self.sequences[index] <= last
 
 
 class TrackProducer:
