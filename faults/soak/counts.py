@@ -6,17 +6,19 @@ import asyncio
 import gc
 import sys
 import time
+from array import array
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from statistics import fmean
 from typing import Any
 
 from iroh_moq import Moq
 from iroh_moq.transport.driver import driver
 from iroh_moq.transport.iroh_native import driver_of
 
-from ..memory import descriptors, resident
+from ..memory import allocated, descriptors, resident
 
-__all__ = ["Sample", "kinds_alive", "take"]
+__all__ = ["Sample", "Series", "kinds_alive", "take"]
 
 _FEW = 12
 
@@ -29,6 +31,8 @@ class Sample:
 
     seconds: float
     resident: int
+    allocated: int
+    """Of what is resident, what is in use; Python's small objects are in pools, of which blocks tell more."""
     blocks: int
     objects: int
     """Of the library and of the `iroh` package, whose objects are handles of what Rust keeps."""
@@ -53,6 +57,30 @@ class Sample:
         """Those that must be the same."""
         found: dict[str, Any] = asdict(self)
         return {name: found[name] for name in self.EQUAL}
+
+
+class Series:
+    """The samples of a run, each number in a row of its own. Kept as objects they would be counted as a leak."""
+
+    def __init__(self) -> None:
+        self._rows = {field.name: array("d") for field in fields(Sample)}
+
+    def __len__(self) -> int:
+        return len(self.row("seconds"))
+
+    def append(self, sample: Sample) -> None:
+        """Adds one."""
+        for name, row in self._rows.items():
+            row.append(getattr(sample, name))
+
+    def row(self, name: str) -> array[float]:
+        """One of the counts, over the time."""
+        return self._rows[name]
+
+    def grown(self, name: str) -> float:
+        """How much more it is in the last tenth of the run than in the second."""
+        row, tenth = self.row(name), max(len(self) // 10, 1)
+        return fmean(row[-tenth:]) - fmean(row[tenth : 2 * tenth])
 
 
 def kinds_alive() -> Counter[str]:
@@ -81,6 +109,7 @@ def take(moq: Moq, started: float) -> Sample:
     return Sample(
         seconds=time.monotonic() - started,
         resident=resident(),
+        allocated=allocated(),
         blocks=sys.getallocatedblocks(),
         objects=sum(kinds_alive().values()),
         tasks=len(asyncio.all_tasks()),

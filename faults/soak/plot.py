@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .counts import Sample
+from .counts import Series
 
 __all__ = ["save_plot"]
 
@@ -17,13 +16,13 @@ _PANELS: tuple[tuple[str, str, float], ...] = (
     ("resident", "resident memory, MiB", 1 << 20),
     ("blocks", "blocks of memory, thousands", 1000),
     ("objects", "objects and handles", 1),
+    ("allocated", "memory in use, MiB", 1 << 20),
     ("tasks", "tasks", 1),
     ("files", "file descriptors", 1),
-    ("calls", "calls under way in the driver", 1),
 )
 
 
-def save_plot(samples: Sequence[Sample], path: Path) -> bool:
+def save_plot(samples: Series, path: Path) -> bool:
     """Draws a panel to each count over the time; whether it could."""
     try:
         import matplotlib  # noqa: PLC0415, ICN001 - all but this works without it
@@ -34,9 +33,9 @@ def save_plot(samples: Sequence[Sample], path: Path) -> bool:
         return False
     figure = Figure(figsize=(13, 6))
     axes = figure.subplots(2, 3, squeeze=False)
-    minutes = [sample.seconds / 60 for sample in samples]
+    minutes = [seconds / 60 for seconds in samples.row("seconds")]
     for axis, (name, title, unit) in zip(axes.flat, _PANELS, strict=True):
-        values = [getattr(sample, name) / unit for sample in samples]
+        values = [value / unit for value in samples.row(name)]
         _draw(axis, minutes, values, title)
     figure.tight_layout(h_pad=2, w_pad=2)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ import pytest
 
 from faults.run import Run
 from faults.soak import part
-from faults.soak.counts import Sample
+from faults.soak.counts import Sample, Series
 from faults.soak.plot import save_plot
 from iroh_moq.lite.session import LiteSession
 
@@ -50,6 +50,17 @@ def test_a_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leak: str) -> N
 
 
 def test_the_picture(tmp_path: Path) -> None:
-    samples = [Sample(second, 50 << 20, 100_000, 300, 5, 16, 0, 0) for second in range(10)]
+    samples = Series()
+    for second in range(10):
+        samples.append(Sample(second, 50 << 20, 20 << 20, 100_000, 300, 5, 16, 0, 0))
     assert save_plot(samples, tmp_path / "new" / "soak.png")
     assert (tmp_path / "new" / "soak.png").stat().st_size > 1000
+
+
+def test_what_grows() -> None:
+    samples = Series()
+    for second in range(100):
+        samples.append(Sample(second, 50 << 20, 20 << 20, 100_000 + 10 * second, 300, 5, 16, 0, 0))
+    assert len(samples) == 100
+    assert samples.grown("allocated") == 0
+    assert samples.grown("blocks") == 800
