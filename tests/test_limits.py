@@ -105,14 +105,14 @@ async def eventually(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def receiving(run: Lite) -> TrackConsumer:
+async def receiving(run: Lite, *, ordered: bool = False) -> TrackConsumer:
     """The peer has a broadcast, and our side reads a track of it."""
     news = await run.announcing()
     await news.write(Announce(True, "mic", 1).encode(LITE_03))
     await idle()
     broadcast = run.received.consume_broadcast("mic")
     assert broadcast is not None
-    track = broadcast.subscribe_track("sound", start_group=0)
+    track = broadcast.subscribe_track("sound", ordered=ordered, start_group=0)
     await run.asked()
     return track
 
@@ -390,6 +390,23 @@ async def test_message_seconds(memory_pair: MakePair) -> None:
         await waiting.finish()
         async with within():
             assert [await track.read_frame(), await track.read_frame()] == [b"a", b"b"]
+
+
+async def test_what_may_be_of_a_reliable_track_is_waited_for(memory_pair: MakePair) -> None:
+    async with beside(memory_pair, Limits(message_seconds=0.1)) as (run, peer):
+        track = await receiving(run, ordered=True)
+        nameless = await run.group(b"\x00")
+        silent = await run.request(b"\x02")
+        assert await silent.reply.reset() == ErrorCode.TIMEOUT
+        await peer.unharmed()
+        await nameless.write(Group(0, 0).encode()[1:], b"\x01a")
+        async with within():
+            assert await track.read_frame() == b"a"
+        # Nobody else could miss anything.
+        nameless = await run.group(b"\x00")
+        track.close()
+        await eventually(lambda: refusals(run, "message_seconds") == 2)
+        assert await nameless.stopped() == ErrorCode.TIMEOUT
 
 
 async def test_blocked_seconds(memory_pair: MakePair) -> None:

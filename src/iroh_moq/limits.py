@@ -50,8 +50,8 @@ class Limits:
         message_bytes: of a control message. A longer one ends its stream (FrameTooLarge).
         message_seconds: from the beginning of a stream, or of a message, to the end of that message; a
             group may wait for its next frame as long as it likes. A stream on which one stays unfinished
-            ends (Timeout). A connection survives 30 seconds without the network, so do not go below that
-            where that may happen.
+            ends (Timeout), unless it may be a group of a track that is read reliably. A connection survives
+            30 seconds without the network, so do not go below that where that may happen.
         frame_bytes: of a frame that is received. A larger one ends its group (FrameTooLarge).
         groups_per_second: groups that a peer may open; as many at once. Others wait.
         requests_per_second: requests that a peer may make, and changes to its subscriptions; as many at

@@ -88,6 +88,8 @@ class Receiver:
         """What the peer has said that it can do."""
         self.subscriptions: dict[int, Receiving] = {}
         self.arrivals = _Arrivals()
+        self.reliable = 0
+        """How many tracks are read of which nothing may be lost."""
         self.full = 0
         """How many groups of reliable tracks wait for room."""
         limits = policy.limits
@@ -240,6 +242,7 @@ class Receiving:
         self.reliable = True
         self.track.cache = _RELIABLE_CACHE
         # So that groups which wait for room never keep those of other tracks from coming.
+        self._receiver.reliable += 1
         self._receiver.allow_streams(_WAITING_STREAMS)
 
     def has_room(self, group: GroupState) -> bool:
@@ -324,6 +327,7 @@ class Receiving:
             task.cancel()
         await self.drained()
         if self.reliable:
+            self._receiver.reliable -= 1
             self._receiver.allow_streams(-_WAITING_STREAMS)
 
 
@@ -407,14 +411,20 @@ class _GroupReceiver:
             self._failed(error)
 
     async def _name(self, limit: int) -> None:
-        """Waits until the stream has said what it is, but not for ever."""
+        """Waits until the stream has said what it is, but not for ever.
+
+        A stream is there as soon as a later one is, so on a bad network many may have to wait for their
+        first packet. What they carry may be of a track of which nothing may be lost, if there is one.
+        """
         seconds = self._receiver.policy.limits.message_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                while self._subscription is None and not self._over:
-                    self._over = self._take(await self._stream.read(limit))
-        except TimeoutError:
-            raise silent(seconds) from None
+        while self._subscription is None and not self._over:
+            try:
+                async with asyncio.timeout(seconds):
+                    while self._subscription is None and not self._over:
+                        self._over = self._take(await self._stream.read(limit))
+            except TimeoutError:
+                if not self._receiver.reliable:
+                    raise silent(seconds) from None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._receiver.ended()
