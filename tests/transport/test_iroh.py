@@ -20,6 +20,10 @@ STRANGE = [0, 77, (1 << 62) - 1]
 """Codes outside WebTransport's range, such as another kind of peer may send."""
 
 
+async def _open_many(peer: Connection, count: int) -> list[object]:
+    return [await peer.open_uni() for _ in range(count)]
+
+
 class TestPackage(IrohContract):
     makes = PackageTransport, PackageTransport
 
@@ -139,11 +143,33 @@ class TestLimits:
             await (await soon(transport.open_uni())).write(b"x")
             await soon(peer.accept_uni())
             streams = [await soon(peer.open_uni()) for _ in range(120)]
-            opening = asyncio.ensure_future(peer.open_uni())
+            opening = asyncio.ensure_future(_open_many(peer, 50))
+            await asyncio.wait((opening,), timeout=0.2)
+            assert not opening.done()
             # QUIC tells of more only when it is worth a frame.
             transport.allow_uni_streams(100)
             await soon(opening)
             assert len(streams) == 120
+
+    async def test_streams_that_stay_open_do_not_keep_others_from_coming(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(iroh_base, "_MAX_STREAMS", 160)
+        async with half(make) as (transport, peer):
+            await (await soon(transport.open_uni())).write(b"x")
+            await soon(peer.accept_uni())
+            kept = [await soon(peer.open_bi()) for _ in range(159)]
+            for stream in kept:
+                await soon(stream.send().write_all(b"x"))
+                await soon(transport.accept_bi())
+            for _ in range(100):
+                stream = await soon(peer.open_bi())
+                await stream.send().write_all(b"x")
+                await stream.send().finish()
+                send, recv = await soon(transport.accept_bi())
+                send.finish()
+                assert await soon(read_all(recv)) == b"x"
+                assert await soon(stream.recv().read_to_end(10)) == b""
 
     async def test_a_read_that_was_left_behind_keeps_to_the_next_limit(self, make: Make) -> None:
         async with half(make) as (transport, peer):

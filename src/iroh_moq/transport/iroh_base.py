@@ -15,6 +15,15 @@ _MAX_STREAMS = 1024
 until the handshake is over, starves many tracks."""
 
 
+def _credit(streams: int) -> int:
+    """The limit with which so many streams can be open at any time.
+
+    The QUIC library tells a peer of streams that have ended only once they are over an eighth of the limit. A
+    peer that keeps nearly all others open, and has used up the rest, would wait for ever.
+    """
+    return streams + streams // 7 + 1
+
+
 class IrohTransport(Transport):
     """One iroh connection."""
 
@@ -25,7 +34,7 @@ class IrohTransport(Transport):
         self._close_error: SessionError | None = None
         self._uni_streams = 0
         self.allow_uni_streams(uni_streams or _MAX_STREAMS)
-        connection.set_max_concurrent_bi_streams(bi_streams or _MAX_STREAMS)
+        connection.set_max_concurrent_bi_streams(_credit(bi_streams or _MAX_STREAMS))
 
     @property
     def remote_id(self) -> EndpointId:
@@ -45,7 +54,7 @@ class IrohTransport(Transport):
 
     def allow_uni_streams(self, more: int) -> None:
         self._uni_streams += more
-        self._connection.set_max_concurrent_uni_streams(self._uni_streams)
+        self._connection.set_max_concurrent_uni_streams(_credit(self._uni_streams))
 
     @property
     def close_error(self) -> SessionError | None:
