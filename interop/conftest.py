@@ -110,10 +110,16 @@ def _record(item: pytest.Item, report: pytest.TestReport) -> None:
     column = pair.name if isinstance(pair, Pair) else str(parameters.pop("column", "all"))
     case = item.name.partition("[")[0].removeprefix("test_").replace("_", " ")
     if parameters:
-        case += " (" + ", ".join(map(str, parameters.values())) + ")"
+        case += " (" + ", ".join(map(_words, parameters.values())) + ")"
     topic = Path(str(item.path)).stem.removeprefix("test_")
     matrix = item.config.stash[_MATRIX]
     matrix.record(version, f"{topic}: {case}", column, report.outcome, report.duration)
+
+
+def _words(parameter: object) -> str:
+    if isinstance(parameter, tuple):
+        return " and ".join(map(_words, parameter))
+    return str(parameter.value if isinstance(parameter, Kind) else parameter)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

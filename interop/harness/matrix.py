@@ -9,6 +9,11 @@ from typing import Any
 
 __all__ = ["Matrix"]
 
+_LEGEND = (
+    "The arrow is the way that data takes; the star is on the side that dials. `python-plain` is this package without",
+    "its native driver. Where a cell is empty, the case is not about that pair.",
+)
+
 _SIGNS = {"passed": "ok", "failed": "**FAILED**", "skipped": "-"}
 
 
@@ -69,7 +74,7 @@ class Matrix:
         """All of it, for people."""
         lines = ["# Interoperability", ""]
         lines += [f"- {what}: {value}" for what, value in self.about.items()]
-        lines += ["", "The arrow is the way that data takes; the star is on the side that dials.", ""]
+        lines += ["", *_LEGEND, ""]
         for version, cases in self.outcomes.items():
             lines += [f"## {version}", "", self.summary(version), ""]
             columns = list(dict.fromkeys(column for row in cases.values() for column in row))
