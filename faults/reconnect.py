@@ -1,8 +1,9 @@
-"""Sessions that come back, as far as an application has to see to that: the one place to change.
+"""Sessions that come back: by themselves, or as an application brings them back that cannot wait.
 
 A peer that is killed or frozen says nothing, and a connection that carries nothing is given up only
-after the library's idle timeout, of half a minute. So every server here publishes a heartbeat, and
-who has connected to it reads that: silence for too long is the end of the session.
+after the library's idle timeout, of half a minute; then `connect(reconnect=...)` brings it back. Who
+has to know earlier reads a heartbeat, which every server here publishes: silence for too long is the
+end of the session, and what begins the next one is the application.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from iroh_moq import BroadcastProducer, ConnectError, Error, Moq, MoqSession, ServerError
+from iroh_moq import BroadcastProducer, ConnectError, Error, Moq, MoqSession, Reconnect, ServerError
 
 __all__ = ["beat", "sessions"]
 
@@ -19,6 +20,8 @@ _BEAT = "beat"
 _EVERY = 0.1
 _PAUSE = 0.2
 """Seconds between two beats, and from the end of a session to the next attempt."""
+
+_POLICY = Reconnect(initial=_PAUSE, maximum=1.0)
 
 
 async def beat(moq: Moq) -> None:
@@ -39,14 +42,14 @@ async def sessions(
     Args:
         moq: the local end.
         remote: the peer's ticket.
-        silence: seconds without a heartbeat after which a session is given up; without it, that is
-            left to the library.
-        say: told why each session, or attempt at one, has ended.
+        silence: seconds without a heartbeat after which a session is given up; without it, it is left to
+            the library to notice a loss and to come back.
+        say: told why each session, or attempt at one, has ended, and of each loss of one that comes back.
     """
     while True:
         try:
             async with asyncio.timeout(silence and 4 * silence):
-                session = await moq.connect(remote)
+                session = await moq.connect(remote, reconnect=None if silence else _POLICY)
         except TimeoutError:
             say("no answer")
         except (ConnectError, ServerError) as error:
@@ -65,6 +68,9 @@ async def sessions(
 
 async def _watch(session: MoqSession, silence: float | None, say: Callable[[str], None]) -> None:
     if silence is None:
+        async for status in session.status_changes():
+            if status == "reconnecting":
+                say("the connection")
         return
     with suppress(Error):
         try:

@@ -17,7 +17,7 @@ _LONG = 100
 _AT_ONCE = 2
 _PATIENCE = 120.0
 _SILENCE = 1.0
-_PATIENT = 12
+_PATIENT = 4
 """Of so many trials one leaves it to the library to notice, which takes half a minute."""
 
 CLAIMS = (

@@ -153,7 +153,7 @@ class _Running:
         proxy.tell(count=True)
         counts = await proxy.until_event("counts", self._patience)
         outcome.packets = ", ".join(f"{counts[kind]:,} {kind}" for kind in ("carried", "lost", "repeated", "late"))
-        outcome.lost_sessions = len(subscriber.events("broken"))
+        outcome.lost_sessions = len(subscriber.events("lost" if self._trial.silence is None else "broken"))
         if outcome.lost_sessions and self._trial.outage < _LONG_OUTAGE and self._trial.silence is None:
             outcome.wrong[_SAME] = str(subscriber.events("lost"))
         for name in ("subscriber", "publisher"):
