@@ -161,7 +161,7 @@ class TestEnding:
                 first.publish("cam", producer.consume())
                 await second.subscribe("cam")
             await idle()
-        assert not producer._state.on_close
+        assert not producer._state.watchers
 
     async def test_a_block_closes_it_well(self, memory_pair: MakePair) -> None:
         first, second = await sessions(memory_pair)

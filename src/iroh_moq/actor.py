@@ -26,7 +26,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -192,6 +191,22 @@ Message = Connect | Incoming | Publish | Unpublish | GetPublished
 _Event = Message | _Dialled | _Abandoned | _HoldOver | _Lost | _Retry | _SessionEnded | _BroadcastEnded | _Stop
 
 
+class _Watch:
+    """Has the actor told when a published broadcast ends."""
+
+    __slots__ = ("_ending", "_post")
+
+    def __init__(self, post: Callable[[_Event], None], ending: _BroadcastEnded) -> None:
+        self._post = post
+        self._ending = ending
+
+    def rerouted(self) -> None:
+        """Those that are published here are made here, or known to their origins."""
+
+    def ended(self) -> None:
+        self._post(self._ending)
+
+
 @dataclass(slots=True)
 class _Peer:
     """What there is with one peer. `session` is the live one, or one that is away and comes back; `waiting`
@@ -250,7 +265,7 @@ class Actor:
         self._inbox: asyncio.Queue[_Event] = asyncio.Queue()
         self._peers: dict[str, _Peer] = {}
         self._published: dict[str, BroadcastProducer] = {}
-        self._endings: dict[str, Callable[[], None]] = {}
+        self._watches: dict[str, _Watch] = {}
         self._offers: dict[str, Offer] = {}
         self._streams: WeakSet[IncomingSessionStream] = WeakSet()
         self._limits = limits
@@ -382,8 +397,8 @@ class Actor:
         if self._published.get(name) is not producer:
             self._forget(name)
             self._published[name] = producer
-            ending = self._endings[name] = partial(self._post, _BroadcastEnded(name, producer))
-            producer._state.on_close[ending] = None
+            watch = self._watches[name] = _Watch(self._post, _BroadcastEnded(name, producer))
+            producer._state.watchers[watch] = None
         if producer.is_closed:
             self._forget(name)
         else:
@@ -416,7 +431,7 @@ class Actor:
         producer = self._published.pop(name, None)
         self._offers.pop(name, None)
         if producer is not None:
-            producer._state.on_close.pop(self._endings.pop(name), None)
+            producer._state.watchers.pop(self._watches.pop(name), None)
         return producer
 
     # Sessions

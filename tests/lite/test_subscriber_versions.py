@@ -309,9 +309,9 @@ class TestFetch:
                 await run.session.closed()
                 with pytest.raises(SessionClosed):
                     await broadcast.fetch_group("video", 1)
-                assert broadcast._state.fetch is not None
+                assert broadcast._state.source is not None
                 with pytest.raises(SessionClosed):
-                    await broadcast._state.fetch("video", 1, 0)
+                    await broadcast._state.source.fetch_group("video", 1, 0)
 
     async def test_who_waits_no_more_leaves_nothing_behind(self, memory_pair: MakePair) -> None:
         async with speaking(memory_pair, LITE_05) as run:

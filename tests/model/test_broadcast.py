@@ -10,7 +10,7 @@ from iroh_moq.model import BroadcastConsumer, BroadcastDynamic, BroadcastProduce
 from iroh_moq.model.broadcast import BroadcastState
 from iroh_moq.model.track import TrackState
 from tests.conftest import idle, within
-from tests.model.tools import BAD_CODES, BAD_NAMES, cancel, fails, read_frames, soon, waiting, write_group
+from tests.model.tools import BAD_CODES, BAD_NAMES, Elsewhere, cancel, fails, read_frames, soon, waiting, write_group
 
 
 async def requested(dynamic: BroadcastDynamic) -> TrackRequest:
@@ -370,9 +370,8 @@ class TestServed:
     @staticmethod
     def served(hops: int = 1) -> tuple[BroadcastState, list[TrackState]]:
         broadcast = BroadcastState(Cache(), hops)
-        asked: list[TrackState] = []
-        broadcast.serve = asked.append
-        return broadcast, asked
+        source = broadcast.source = Elsewhere()
+        return broadcast, source.subscribed
 
     async def test_live_consumers_share_a_track_and_reliable_ones_have_their_own(self) -> None:
         broadcast, asked = self.served(hops=2)

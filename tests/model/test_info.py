@@ -9,10 +9,9 @@ import pytest
 from iroh_moq.errors import ErrorCode, InvalidArgument, InvalidType, MoqError, SessionClosed, SessionError
 from iroh_moq.model import MAX_DATAGRAM_SIZE, BroadcastConsumer, BroadcastProducer, Cache, TrackInfo
 from iroh_moq.model.broadcast import BroadcastState
-from iroh_moq.model.group import GroupConsumer
 from iroh_moq.model.info import MAX_TIME
 from iroh_moq.model.track import TrackConsumer, TrackState
-from tests.model.tools import at_once, cancel, fails, new_track, soon, waiting, write_group
+from tests.model.tools import Elsewhere, at_once, cancel, fails, new_track, soon, waiting, write_group
 
 BAD_TIMES: list[object] = ["1", True, -0.1, float("nan"), float("inf"), 1e13]
 
@@ -176,11 +175,7 @@ class TestProperties:
 
     async def test_of_one_from_elsewhere(self) -> None:
         state = BroadcastState(Cache(), 1)
-
-        async def inquire(name: str) -> TrackInfo:
-            return TrackInfo(len(name))
-
-        state.inquire = inquire
+        state.source = Elsewhere()
         assert await soon(state.track_info("video")) == TrackInfo(5)
         state.end(SessionClosed(SessionError(3)))
         with pytest.raises(SessionClosed):
@@ -235,13 +230,7 @@ class TestFetch:
 
     async def test_from_elsewhere_unless_it_is_here_and_whole(self) -> None:
         state = BroadcastState(Cache(), 1)
-        asked: list[tuple[str, int, int]] = []
-
-        async def fetch(name: str, sequence: int, priority: int) -> GroupConsumer:
-            asked.append((name, sequence, priority))
-            return GroupConsumer(TrackState(name).create_group(sequence))
-
-        state.serve, state.fetch = (lambda _: None), fetch
+        source = state.source = Elsewhere()
         consumer = BroadcastConsumer(state)
         reader = consumer.subscribe_track("video")
         track = reader._state
@@ -250,10 +239,10 @@ class TestFetch:
         whole.finish()
         begun.extend([b"b"])
         assert await soon((await soon(consumer.fetch_group("video", 0))).read_all()) == b"a"
-        assert asked == []
+        assert source.fetched == []
         for sequence in (1, 2):
             assert (await soon(consumer.fetch_group("video", sequence, 9))).sequence == sequence
-        assert asked == [("video", 1, 9), ("video", 2, 9)]
+        assert source.fetched == [("video", 1, 9), ("video", 2, 9)]
 
 
 class TestDatagrams:
@@ -329,8 +318,18 @@ class TestRoutes:
     def test_those_who_pass_it_on_hear_of_another_way(self) -> None:
         state = BroadcastState(Cache(), 2, (1, 2))
         heard: list[tuple[int, ...]] = []
-        state.on_reroute[lambda: heard.append(state.route)] = None
+
+        class Watching:
+            def rerouted(self) -> None:
+                heard.append(state.route)
+
+            def ended(self) -> None:
+                heard.clear()
+
+        state.watchers[Watching()] = None
         state.reroute((1, 2))
         state.reroute((1, 3, 4))
         assert heard == [(1, 3, 4)]
         assert BroadcastConsumer(state).hops == 3
+        state.end(None)
+        assert heard == []

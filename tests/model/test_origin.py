@@ -119,9 +119,9 @@ class TestPublish:
         for _ in range(3):
             origin.publish_broadcast("room", broadcast.consume())
             origin.publish_broadcast("room", broadcast.consume())
-            assert len(broadcast._state.on_close) == 1
+            assert len(broadcast._state.watchers) == 1
             origin.unpublish_broadcast("room")
-            assert len(broadcast._state.on_close) == 0
+            assert len(broadcast._state.watchers) == 0
 
 
 class TestNews:
@@ -345,7 +345,7 @@ class TestEnd:
             assert [told async for told in each] == []
             assert await soon(each.announced_batch()) == []
         assert not broadcast.is_closed
-        assert len(broadcast._state.on_close) == 0
+        assert len(broadcast._state.watchers) == 0
 
 
 class TestRoutes:
@@ -365,7 +365,7 @@ class TestRoutes:
         state.end(None)
         for consumer in (relay, reader):
             assert consumer.announced_nowait(10) == [("cam", None)]
-        assert state.on_reroute == {}
+        assert state.watchers == {}
 
     async def test_a_path_that_is_taken_back_is_told_no_more(self) -> None:
         origin = OriginProducer()
@@ -379,4 +379,4 @@ class TestRoutes:
         origin.unpublish_broadcast("cam")
         state.reroute((4,))
         assert relay.announced_nowait(10) == [("cam", None)]
-        assert state.on_reroute == {}
+        assert state.watchers == {}

@@ -9,7 +9,9 @@ from typing import TypeVar
 import pytest
 
 from iroh_moq.errors import MoqError
-from iroh_moq.model import BroadcastConsumer, BroadcastProducer, Cache, TrackConsumer, TrackProducer
+from iroh_moq.model import BroadcastConsumer, BroadcastProducer, Cache, TrackConsumer, TrackInfo, TrackProducer
+from iroh_moq.model.group import GroupConsumer
+from iroh_moq.model.track import TrackState
 from tests.conftest import idle, within
 
 T = TypeVar("T")
@@ -33,6 +35,25 @@ def write_group(track: TrackProducer, *frames: bytes, sequence: int | None = Non
         for frame in frames:
             group.write_frame(frame)
     return group.sequence
+
+
+class Elsewhere:
+    """Where a broadcast comes from, which tells what it was asked for."""
+
+    def __init__(self) -> None:
+        self.subscribed: list[TrackState] = []
+        self.fetched: list[tuple[str, int, int]] = []
+
+    def subscribe(self, track: TrackState) -> None:
+        self.subscribed.append(track)
+
+    async def track_info(self, name: str) -> TrackInfo:
+        """What is known of a track: its priority is the length of its name."""
+        return TrackInfo(len(name))
+
+    async def fetch_group(self, name: str, sequence: int, priority: int) -> GroupConsumer:
+        self.fetched.append((name, sequence, priority))
+        return GroupConsumer(TrackState(name).create_group(sequence))
 
 
 async def soon(awaitable: Awaitable[T]) -> T:

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from functools import partial
 
 from ..aio import TaskScope, reap
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, SessionError, canonical
@@ -161,9 +160,7 @@ class Subscriber:
 
     def _bind(self, path: str, broadcast: BroadcastState) -> None:
         """Has a broadcast ask here for what its readers want."""
-        broadcast.serve = partial(self._subscribe, path, broadcast)
-        broadcast.inquire = partial(self._inquire, path) if self._version.track_info else _tell_defaults
-        broadcast.fetch = partial(self._fetch, path)
+        broadcast.source = _Source(self, path, broadcast)
 
     def _retract(self, path: str) -> None:
         # One that waits since the last connection is taken back as well.
@@ -182,7 +179,7 @@ class Subscriber:
             self._bind(path, broadcast)
         return broadcast
 
-    def _subscribe(self, path: str, broadcast: BroadcastState, track: TrackState) -> None:
+    def subscribe(self, path: str, broadcast: BroadcastState, track: TrackState) -> None:
         if (error := self._transport.close_error) is not None:
             if self._kept.keeps(error):
                 self._kept.park_track(Parked(path, broadcast, track, None, False))
@@ -372,8 +369,16 @@ class Subscriber:
 
     # TRACK
 
+    async def track_info(self, path: str, name: str) -> TrackInfo:
+        """The properties of a track, from its publisher; where nobody can tell, what it is taken for.
+
+        Raises:
+            MoqError: there is no such track.
+            SessionClosed: the session has ended.
+        """
+        return await self._inquire(path, name) if self._version.track_info else TrackInfo()
+
     async def _inquire(self, path: str, name: str) -> TrackInfo:
-        """The properties of a track, from its publisher."""
         try:
             send, recv = await self._transport.open_bi()
             try:
@@ -407,8 +412,13 @@ class Subscriber:
 
     # FETCH
 
-    async def _fetch(self, path: str, name: str, sequence: int, priority: int) -> GroupConsumer:
-        """A past group, as soon as any of it has come."""
+    async def fetch_group(self, path: str, name: str, sequence: int, priority: int) -> GroupConsumer:
+        """A past group, as soon as any of it has come.
+
+        Raises:
+            MoqError: there is no such group, or the version of the protocol cannot ask for it.
+            SessionClosed: the session has ended.
+        """
         if not self._version.fetch:
             raise unsupported(self._version, "FETCH of past groups")
         if self._transport.close_error is not None:
@@ -474,9 +484,24 @@ class Subscriber:
             subscription.track.fail(error, discard=False)
 
 
-async def _tell_defaults(_: str) -> TrackInfo:
-    """What a track is taken for where nobody can tell."""
-    return TrackInfo()
+class _Source:
+    """The peer, as the source of one broadcast."""
+
+    __slots__ = ("_broadcast", "_path", "_subscriber")
+
+    def __init__(self, subscriber: Subscriber, path: str, broadcast: BroadcastState) -> None:
+        self._subscriber = subscriber
+        self._path = path
+        self._broadcast = broadcast
+
+    def subscribe(self, track: TrackState) -> None:
+        self._subscriber.subscribe(self._path, self._broadcast, track)
+
+    async def track_info(self, name: str) -> TrackInfo:
+        return await self._subscriber.track_info(self._path, name)
+
+    async def fetch_group(self, name: str, sequence: int, priority: int) -> GroupConsumer:
+        return await self._subscriber.fetch_group(self._path, name, sequence, priority)
 
 
 def _unread(track: TrackState) -> MoqError:

@@ -7,11 +7,10 @@ broadcasts are the same thing: a producer whose dynamic tracks come over the net
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Callable
 from copy import copy
 from dataclasses import replace
 from types import TracebackType
+from typing import Protocol
 
 from ..aio import Signal
 from ..errors import Error, ErrorCode, InvalidType, MoqError
@@ -26,6 +25,38 @@ from .track import TrackConsumer, TrackProducer, TrackState, max_age_of
 __all__ = ["BroadcastConsumer", "BroadcastDynamic", "BroadcastProducer", "BroadcastState", "TrackRequest"]
 
 
+class Source(Protocol):
+    """Where a broadcast comes from, if it is not made here."""
+
+    def subscribe(self, track: TrackState) -> None:
+        """Serves a track that nobody has made."""
+
+    async def track_info(self, name: str) -> TrackInfo:
+        """The properties of a track.
+
+        Raises:
+            MoqError: there is no such track.
+            SessionClosed: the session it would come over has ended.
+        """
+
+    async def fetch_group(self, name: str, sequence: int, priority: int) -> GroupConsumer:
+        """A group of the past.
+
+        Raises:
+            MoqError, SessionClosed: as for :meth:`track_info`.
+        """
+
+
+class Watcher(Protocol):
+    """Somebody who has to know what becomes of a broadcast."""
+
+    def rerouted(self) -> None:
+        """It takes another way here."""
+
+    def ended(self) -> None:
+        """It has ended."""
+
+
 class BroadcastState:
     """What a broadcast's producer and consumers share."""
 
@@ -34,17 +65,14 @@ class BroadcastState:
         "changed",
         "dynamic",
         "error",
-        "fetch",
         "finished",
         "hops",
-        "inquire",
-        "on_close",
-        "on_reroute",
         "requested",
         "requests",
         "route",
-        "serve",
+        "source",
         "tracks",
+        "watchers",
     )
 
     def __init__(self, cache: Cache, hops: int = 0, route: tuple[int, ...] = ()) -> None:
@@ -56,20 +84,15 @@ class BroadcastState:
         self.tracks: dict[str, TrackState] = {}
         self.dynamic = 0
         """How many `BroadcastDynamic` serve requests now."""
-        self.serve: Callable[[TrackState], None] | None = None
-        """Serves tracks that nobody made, where they come from elsewhere. A reliable consumer then
-        gets a track of its own, so that it can hold that back and no other."""
-        self.inquire: Callable[[str], Awaitable[TrackInfo]] | None = None
-        """Asks for the properties of a track, where it comes from elsewhere."""
-        self.fetch: Callable[[str, int, int], Awaitable[GroupConsumer]] | None = None
-        """Fetches a group (track, number, priority), where it comes from elsewhere."""
-        self.requests: deque[TrackState] = deque()
+        self.source: Source | None = None
+        """Where it comes from, if from elsewhere. A reliable consumer then gets a track of its own, so
+        that it can hold that back and no other."""
+        self.requests: list[TrackState] = []
         self.requested = Signal()
         self.finished = False
         self.error: Error | None = None
         self.changed = Signal()
-        self.on_close: dict[Callable[[], None], None] = {}
-        self.on_reroute: dict[Callable[[], None], None] = {}
+        self.watchers: dict[Watcher, None] = {}
 
     @property
     def closed(self) -> bool:
@@ -79,8 +102,8 @@ class BroadcastState:
         """The same broadcast has come to take another way here."""
         if route != self.route:
             self.route, self.hops = route, len(route)
-            for callback in list(self.on_reroute):
-                callback()
+            for watcher in list(self.watchers):
+                watcher.rerouted()
 
     def add_track(
         self, name: str, priority: int, cache: Cache | None, timescale: int = DEFAULT_TIMESCALE
@@ -101,17 +124,17 @@ class BroadcastState:
 
     def subscribe(self, name: str, subscription: Subscription) -> TrackState:
         """The track of that name, or one that will end in the error that its reader must get."""
-        private = self.serve is not None and subscription.reliable
+        private = self.source is not None and subscription.reliable
         track = None if private else self.tracks.get(name)
         if track is not None and (track.error is None or not self.dynamic):
             return track
         track = TrackState(name, cache=self.cache)
         if self.closed:
             track.error = self._gone(name)
-        elif self.serve is not None:
+        elif self.source is not None:
             if not private:
                 self.tracks[name] = track
-            self.serve(track)
+            self.source.subscribe(track)
         elif self.dynamic:
             self.forget_requests()
             self.tracks[name] = track
@@ -133,8 +156,8 @@ class BroadcastState:
             return replace(track.info, priority=track.priority)
         if self.closed:
             raise self._gone(name)
-        if self.inquire is not None:
-            return await self.inquire(name)
+        if self.source is not None:
+            return await self.source.track_info(name)
         if self.dynamic:
             return TrackInfo(max_age=max_age_of(self.cache))
         raise MoqError(ErrorCode.NOT_FOUND, f"the broadcast has no track {name!r}")
@@ -149,12 +172,12 @@ class BroadcastState:
         track = self.tracks.get(name)
         if track is not None:
             group = track.groups.get(sequence)
-            if group is not None and not group.trimmed and (group.finished or self.fetch is None):
+            if group is not None and not group.trimmed and (group.finished or self.source is None):
                 return GroupConsumer(group)
         if self.closed:
             raise self._gone(name)
-        if self.fetch is not None:
-            return await self.fetch(name, sequence, priority)
+        if self.source is not None:
+            return await self.source.fetch_group(name, sequence, priority)
         if track is None:
             raise MoqError(ErrorCode.NOT_FOUND, f"the broadcast has no track {name!r}")
         raise MoqError(ErrorCode.NOT_FOUND, f"group {sequence} of track {name!r} is not kept")
@@ -176,7 +199,7 @@ class BroadcastState:
 
     def reject_requests(self) -> None:
         while self.requests:
-            track = self.requests.popleft()
+            track = self.requests.pop(0)
             self.remove_track(track)
             track.fail(MoqError(ErrorCode.NOT_FOUND, f"nobody serves track {track.name!r} any more"), discard=True)
 
@@ -199,10 +222,9 @@ class BroadcastState:
         self.reject_requests()
         self.changed.notify()
         self.requested.notify()
-        self.on_reroute.clear()
-        callbacks, self.on_close = self.on_close, {}
-        for callback in callbacks:
-            callback()
+        watchers, self.watchers = self.watchers, {}
+        for watcher in watchers:
+            watcher.ended()
 
     def not_writable(self) -> Error:
         if isinstance(self.error, MoqError):
@@ -363,7 +385,7 @@ class BroadcastDynamic:
         while self._open:
             state.forget_requests()
             if state.requests:
-                return TrackRequest(state.requests.popleft(), state)
+                return TrackRequest(state.requests.pop(0), state)
             if state.closed:
                 return None
             await state.requested.wait()

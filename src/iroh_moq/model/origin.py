@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
 from copy import copy
-from functools import partial
 
 from ..aio import Signal
 from ..errors import Closed, Error, InvalidType, NotAnnounced
@@ -22,15 +20,31 @@ from .path import has_prefix, normalize_path
 __all__ = ["OriginConsumer", "OriginProducer", "OriginState"]
 
 
+class _Place:
+    """A path of an origin, as the broadcast that is there knows it. That outlives many sessions, so what it holds of
+    an origin must go with the path."""
+
+    __slots__ = ("_origin", "_path")
+
+    def __init__(self, origin: OriginState, path: str) -> None:
+        self._origin = origin
+        self._path = path
+
+    def rerouted(self) -> None:
+        self._origin.rerouted(self._path)
+
+    def ended(self) -> None:
+        self._origin.remove(self._path)
+
+
 class OriginState:
     """What an origin's producers and consumers share."""
 
-    __slots__ = ("active", "closed", "endings", "error", "reroutes", "views", "waiters")
+    __slots__ = ("active", "closed", "error", "places", "views", "waiters")
 
     def __init__(self) -> None:
         self.active: dict[str, BroadcastState] = {}
-        self.endings: dict[str, Callable[[], None]] = {}
-        self.reroutes: dict[str, Callable[[], None]] = {}
+        self.places: dict[str, _Place] = {}
         self.views: set[View] = set()
         self.waiters: dict[str, set[asyncio.Future[None]]] = {}
         self.closed = False
@@ -41,11 +55,8 @@ class OriginState:
             return
         self._forget(path)
         self.active[path] = broadcast
-        # A broadcast outlives many sessions, so what it holds of an origin must go with the path.
-        ending = self.endings[path] = partial(self.remove, path)
-        broadcast.on_close[ending] = None
-        reroute = self.reroutes[path] = partial(self._rerouted, path)
-        broadcast.on_reroute[reroute] = None
+        place = self.places[path] = _Place(self, path)
+        broadcast.watchers[place] = None
         self._tell(path)
         for waiter in self.waiters.pop(path, ()):
             if not waiter.done():
@@ -59,11 +70,10 @@ class OriginState:
         broadcast = self.active.pop(path, None)
         if broadcast is None:
             return False
-        broadcast.on_close.pop(self.endings.pop(path), None)
-        broadcast.on_reroute.pop(self.reroutes.pop(path), None)
+        broadcast.watchers.pop(self.places.pop(path), None)
         return True
 
-    def _rerouted(self, path: str) -> None:
+    def rerouted(self, path: str) -> None:
         """What is at the path has come to take another way here: news for those who pass on its way."""
         for view in list(self.views):
             if view.rerouted is not None and path in view.told:
