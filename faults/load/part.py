@@ -99,13 +99,16 @@ class _Load:
 
     async def _announcements(self) -> None:
         count = self._size.announcements
+        name = f"{count:,} announcements"
         await self._ask(self._crowd, "doing", do="listen", count=count)
         self._server.tell(do="announce", count=count)
         heard = await self._next(self._crowd, "heard")
         self._of.check("every crowd gets what it asks for", heard["count"] == count, str(heard))
+        await self._measure(f"while they come: {name}", 0, judged=False)
+        await self._measure(name, self._size.seconds)
         self._server.tell(do="withdraw")
         await self._next(self._crowd, "gone")
-        await self._measure(f"{count:,} broadcasts announced and taken back", 0)
+        await self._measure(f"while they go: {name}", 0, judged=False)
         await self._ask(self._crowd, "stopped", do="stop")
 
     async def _left(self, before: dict[str, Any]) -> None:
