@@ -248,7 +248,12 @@ class Publisher:
 
     async def _track(self, request: TrackRequest, requests: _Requests, send: SendStream) -> None:
         broadcast = self._broadcast(request.broadcast, request.track)
-        await requests.answered_by(self._send_info(broadcast, request.track, send))
+        known = broadcast.known_info(request.track)
+        if known is None:
+            await requests.answered_by(self._send_info(broadcast, request.track, send))
+        else:
+            await send.write(TrackReply(known).encode())
+            send.finish()
 
     @staticmethod
     async def _send_info(broadcast: BroadcastState, track: str, send: SendStream) -> None:

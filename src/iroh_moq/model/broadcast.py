@@ -144,6 +144,11 @@ class BroadcastState:
             track.error = MoqError(ErrorCode.NOT_FOUND, f"the broadcast has no track {name!r}")
         return track
 
+    def known_info(self, name: str) -> TrackInfo | None:
+        """The properties of a track, where nobody has to be asked."""
+        track = self.tracks.get(name)
+        return None if track is None or track.info is None else replace(track.info, priority=track.priority)
+
     async def track_info(self, name: str) -> TrackInfo:
         """The properties of a track. One that is yet to be made has those of a track made without any.
 
@@ -151,9 +156,8 @@ class BroadcastState:
             MoqError: there is no such track.
             SessionClosed: the session it would come over has ended.
         """
-        track = self.tracks.get(name)
-        if track is not None and track.info is not None:
-            return replace(track.info, priority=track.priority)
+        if (known := self.known_info(name)) is not None:
+            return known
         if self.closed:
             raise self._gone(name)
         if self.source is not None:
