@@ -46,3 +46,11 @@ def test_a_crowd_that_gets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Process, "tell", tell)
     monkeypatch.setattr(part, "_PATIENCE", 5.0)
     assert "every crowd gets what it asks for" in found(tmp_path, TINY)
+
+
+def test_the_long_form_looks_at_each_crowd_at_another_server_first(tmp_path: Path) -> None:
+    run = Run("load", folder=tmp_path, long=True)
+    part.run(run, TINY)
+    assert not [claim.details for claim in run.claims.values() if claim.failures]
+    names = [name for name in run.figures if "at another server" in name]
+    assert len([name for name in names if "while" not in name]) == 5
