@@ -83,7 +83,9 @@ class Chat:
                 await self.messages.unused()
 
     def tell_peers(self) -> None:
-        """Publishes my ticket and all I know."""
+        """Publishes my ticket and all I know, unless I am leaving."""
+        if self.peers.is_closed:
+            return
         mine = self.moq.ticket()
         self.dialled.add(mine)  # as others will send it to me
         self.peers.write_frame("\n".join([mine, *self.present.values()]).encode())

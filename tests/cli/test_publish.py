@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from iroh_moq import Cache
+from iroh_moq.address import parse_remote
 from tests.cli.processes import LOOPBACK, Process, assert_wrong_usage, finished, pipe, publishing, started, subscribed
 
 _CONTENT = random.Random(1).randbytes(3_000_001)
@@ -265,11 +266,25 @@ async def test_only_those_allowed(tmp_path: Path) -> None:
     async with publishing("x", "--reliable", "--allow", friend) as (publisher, ticket):
         refused = await subscribed(ticket, "x", "--reliable")
         assert (refused.code, refused.output) == (3, b"")
-        assert re.match(r"Error: .*unauthorized", refused.errors)
+        assert re.match(r"Error: .*unauthorized.*--allow", refused.errors)
         published, received = await asyncio.gather(
             publisher.ends(b"secret"), subscribed(ticket, "x", "--reliable", "--key-file", key)
         )
     assert (published.code, received.code, received.output) == (0, 0, b"secret")
+
+
+async def test_a_ticket_holds_beyond_a_restart(tmp_path: Path) -> None:
+    options = ("--key-file", str(tmp_path / "key"), "--group", "lines")
+    async with publishing("x", *options) as (first, ticket):
+        assert (await first.ends()).code == 0
+    address = next(each for each in parse_remote(ticket).direct_addresses() if each.startswith("127"))
+    async with started("subscribe", *LOOPBACK, ticket, "x", "--reconnect") as subscriber:
+        async with publishing("x", *options, "--bind", address.rpartition(":")[2]) as (second, again):
+            assert address in parse_remote(again).direct_addresses()
+            await second.write(b"line\n")
+            assert await subscriber.line() == "line"
+            assert (await second.ends()).code == 0
+        assert (await subscriber.ends()).code == 0
 
 
 async def test_only_those_that_a_file_names(tmp_path: Path) -> None:

@@ -71,6 +71,20 @@ async def test_each_look_tells_what_has_come_since(publisher: Publisher) -> None
         assert later["age"] > report["age"] > 0
 
 
+async def test_a_loss_is_told_and_no_path_shown(publisher: Publisher) -> None:
+    async with publisher.read_by("watch", *_QUICK, "--json", "--reconnect") as (process, session):
+        assert (await process.json())["path"] is not None
+        session.close(0, "cut")
+        while (await process.json())["path"] is not None:
+            pass
+        while (await process.json())["path"] is None:
+            pass
+        publisher.track.finish()
+        ended = await process.ends()
+    assert ended.code == 0
+    assert "the connection is lost; reconnecting ..." in ended.errors
+
+
 async def test_lines(publisher: Publisher) -> None:
     async with publisher.read_by("watch", *_QUICK) as (process, _):
         assert re.fullmatch(

@@ -60,6 +60,20 @@ async def test_all_who_join_at_once_meet() -> None:
         await asyncio.gather(*(program.interrupt() for program in everybody.values()))
 
 
+async def test_all_leave_at_once() -> None:
+    async with (
+        _chatting("ann") as (ann, ticket),
+        running("chat", "bob", ticket) as bob,
+        running("chat", "cid", ticket) as cid,
+    ):
+        await ann.has_said(r"^\* bob is here$", r"^\* cid is here$")
+        for each in (bob, cid, ann):
+            each.end_input()
+        for each in (ann, bob, cid):
+            assert await each.ends() == 0
+            assert "already closed" not in each.output
+
+
 async def test_last_words_arrive() -> None:
     async with _chatting("ann") as (ann, ticket), _chatting("bob", ticket) as (bob, _):
         bob.type("")

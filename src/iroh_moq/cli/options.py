@@ -75,7 +75,7 @@ def peers(text: str) -> frozenset[str]:
 
 
 def address(text: str) -> tuple[str, int]:
-    """Where to listen: ``PORT``, ``ADDR:PORT`` or ``[ADDR]:PORT``; without an address, on this machine alone.
+    """Where to listen: ``PORT``, ``ADDR:PORT`` or ``[ADDR]:PORT``, as address (empty if there is none) and port.
 
     Raises:
         Failure: it is none of these.
@@ -83,7 +83,7 @@ def address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdecimal() and int(port) < 1 << 16):
         raise Failure(Exit.USAGE, f"{text!r} is no address to listen at; it is PORT, ADDR:PORT or [ADDR]:PORT")
-    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def only(allowed: Collection[str]) -> Authorize:
@@ -175,21 +175,32 @@ class EndpointOptions:
     network: Network
     key_file: str | None
     relays: tuple[str, ...]
+    addresses: tuple[tuple[str, int], ...]
     metrics: tuple[str, int] | None
 
     @asynccontextmanager
     async def bind(self, authorize: Authorize | None = None) -> AsyncIterator[Moq]:
         """Binds the endpoint while the block runs, and serves its metrics where they are wanted."""
         async with await Moq.bind(
-            network=self.network, key_file=self.key_file, relays=self.relays or None, authorize=authorize
+            network=self.network,
+            key_file=self.key_file,
+            addresses=[self._address(*each) for each in self.addresses],
+            relays=self.relays or None,
+            authorize=authorize,
         ) as moq:
             with self._serving_metrics(moq):
                 yield moq
 
+    def _address(self, host: str, port: int) -> str:
+        if not host:
+            host = "127.0.0.1" if self.network == "loopback" else "0.0.0.0"
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
     def _serving_metrics(self, moq: Moq) -> AbstractContextManager[object]:
         if self.metrics is None:
             return nullcontext()
-        return serving(moq, *self.metrics)
+        host, port = self.metrics
+        return serving(moq, host or "127.0.0.1", port)
 
 
 def with_endpoint(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -203,10 +214,11 @@ def with_endpoint(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable
         network: Network,
         key_file: str | None,
         relay: tuple[str, ...],
+        bind: tuple[tuple[str, int], ...],
         metrics: tuple[str, int] | None,
         **others: Any,
     ) -> None:
-        run(functools.partial(command, endpoint=EndpointOptions(network, key_file, relay, metrics), **others))
+        run(functools.partial(command, endpoint=EndpointOptions(network, key_file, relay, bind, metrics), **others))
 
     for option in (
         logging_options,
@@ -214,7 +226,16 @@ def with_endpoint(command: Callable[..., Coroutine[Any, Any, None]]) -> Callable
             "--metrics",
             type=address,
             metavar="[ADDR:]PORT",
-            help="Serve metrics for Prometheus here; without an address, to this machine alone.",
+            help="Serve metrics for Prometheus here; without an address, to this machine alone. Needs the extra "
+            "iroh-moq[prometheus].",
+        ),
+        click.option(
+            "--bind",
+            type=address,
+            multiple=True,
+            metavar="[ADDR:]PORT",
+            help="Where to listen, instead of at a port of chance; repeatable, once for each IP version. With a "
+            "--key-file, a ticket holds beyond a restart on any network.",
         ),
         click.option("--relay", multiple=True, metavar="URL", help="Relay server to use instead of n0's; repeatable."),
         click.option(

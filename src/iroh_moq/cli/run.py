@@ -108,6 +108,10 @@ def _failure(error: BaseException) -> BaseException:
     match error:
         case InvalidArgument() | InvalidType():
             return Failure(Exit.USAGE, str(error))
+        case ServerError(code=ErrorCode.UNAUTHORIZED):
+            return Failure(
+                Exit.UNREACHABLE, f"{error}. Does its --allow name the id of this side, as `iroh-moq id` shows it?"
+            )
         case ConnectError() | ServerError():
             return Failure(Exit.UNREACHABLE, f"{error}. Is it still running, and is its ticket the latest?")
         case MoqError(code=ErrorCode.NOT_FOUND):

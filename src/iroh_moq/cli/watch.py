@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from .options import (
     with_endpoint,
 )
 from .output import Meter, Output
-from .peer import SKIPPED, find_broadcast
+from .peer import SKIPPED, find_broadcast, tell_losses
 from .text import duration, printable, size
 
 __all__ = ["watch"]
@@ -135,13 +135,17 @@ async def watch(
             watched = [
                 _Watched(broadcast.subscribe_track(track, max_latency=_MAX_LATENCY)) for track in dict.fromkeys(tracks)
             ]
-            async with asyncio.TaskGroup() as group:
+            # In place of the live view it would stand in the way, which shows the path that is not there.
+            telling = nullcontext() if output.is_terminal else tell_losses(session)
+            async with telling, asyncio.TaskGroup() as group:
                 reading = [group.create_task(track.read()) for track in watched]
                 looks, looked = 0, time.monotonic()
                 while looks != count and not all(task.done() for task in reading):
                     await asyncio.wait(reading, timeout=interval)
                     now = time.monotonic()
-                    await show(_Report([track.row(now - looked) for track in watched], session.stats().path))
+                    # That of a connection that is lost would look as if it were well.
+                    path = None if session.status() == "reconnecting" else session.stats().path
+                    await show(_Report([track.row(now - looked) for track in watched], path))
                     looks, looked = looks + 1, now
                 for task in reading:
                     task.cancel()
