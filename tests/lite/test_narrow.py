@@ -188,6 +188,40 @@ class TestWholeGroups:
             assert {number for _, number, _ in path.whole} >= set(range(90, 100))
             assert kept
 
+    async def test_a_number_that_is_given_again_while_the_first_of_it_waits(self, memory_pair: MakePair) -> None:
+        """As an upstream peer of a relay can have it."""
+
+        def whole(number: int, size: int) -> None:
+            group = track.create_group(number)
+            group.write_frame(bytes(size))
+            group.finish()
+
+        async with speaking(memory_pair, LITE_05) as run:
+            run.ours.congestion_window = 1
+            _, track = run.publish(cache=Cache(max_bytes=100 * GROUP))
+            path = Path(run)
+            kept = await run.subscribe()
+            await idle()
+            # The first two are committed, and never read; the next two wait for room, 9 before 5.
+            for number in (0, 1, 9, 5):
+                whole(number, 10 * GROUP)
+                await idle()
+            whole(10, 80 * GROUP)
+            assert track._state.sequences == [9, 10]
+            again = track.create_group(5)
+            await idle()
+            again.write_frame(b"again")
+            again.finish()
+            await idle()
+            # Now 9 and 5 leave the cache, and both that had the number 5 are known to be gone.
+            whole(11, 90 * GROUP)
+            await idle()
+            for _ in range(5):
+                await path.carry(100 * GROUP)
+            assert sorted(number for _, number, _ in path.whole) == [0, 1, 5, 11]
+            assert run.session._publisher._window._taken == {}
+            assert kept
+
     async def test_one_that_waits_goes_out_at_once_when_the_subscriber_wants_all(self, memory_pair: MakePair) -> None:
         async with speaking(memory_pair, LITE_05) as run:
             run.ours.congestion_window = 2 * GROUP

@@ -435,6 +435,31 @@ class TestEnds:
             track.abort(70)
             assert await (await run.subscribe()).refused() == 70
 
+    async def test_nothing_is_left_of_those_that_ask_for_an_aborted_track(self, memory_pair: MakePair) -> None:
+        async with lite(memory_pair) as run:
+            _, track = run.publish()
+            track.abort(70)
+            for number in range(3):
+                assert await (await run.subscribe(number)).refused() == 70
+            # Each time that an error is raised, its traceback grows, and keeps what is in it alive.
+            error = track._state.error
+            assert error is not None
+            assert error.__traceback__ is None
+
+    async def test_a_defect_of_ours_does_not_look_like_the_end_of_the_track(
+        self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch, task_failures: list[logging.LogRecord]
+    ) -> None:
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        async with lite(memory_pair) as run:
+            _, track = run.publish()
+            exchange = await subscribed(run)
+            monkeypatch.setattr(publisher, "GroupSender", broken)
+            track.write_frame(b"x")
+            assert await exchange.refused() == ErrorCode.DROPPED
+        assert len(task_failures) == 1
+
     async def test_a_track_that_has_finished_is_there_with_its_last_group(self, memory_pair: MakePair) -> None:
         async with lite(memory_pair) as run:
             _, track = run.publish()

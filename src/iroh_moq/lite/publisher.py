@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from ..aio import Signal, TaskScope, reap
@@ -447,9 +448,10 @@ class _Serving:
         self._wishes = request.wishes
         self._consumer = TrackConsumer(broadcast.subscribe(request.track, request.wishes), request.wishes)
         self._track = self._consumer._state
-        self._waiting: dict[int, GroupSender] = {}
+        self._waiting: dict[GroupSender, None] = {}
         """Whole groups that there was no room to commit, in the order of arrival."""
-        self._sending: dict[int, GroupSender] = {}
+        self._sending: dict[GroupSender, None] = {}
+        """Those that are under way: by themselves, as a number can be given again once its group has left the cache."""
         self._sent = Signal()
         self._failure: Error | None = None
         self._groups = TaskScope(f"subscription {request.id}")
@@ -485,7 +487,7 @@ class _Serving:
             serving.cancel()
             self._consumer.close()
             self._window.leave(self)
-            for sender in list(self._sending.values()):
+            for sender in list(self._sending):
                 sender.give_up(reset_code(self._failure))
             await self._groups.aclose()
         self._send.finish()
@@ -512,8 +514,8 @@ class _Serving:
             start_group=wishes.start_group,
             end_group=wishes.end_group,
         )
-        for sender in self._sending.values():
-            if sender.state.sequence not in self._waiting:
+        for sender in self._sending:
+            if sender not in self._waiting:
                 self._rank(sender)
         while wishes.reliable and self.send_next():
             pass
@@ -528,12 +530,17 @@ class _Serving:
             return
         except Error as error:
             self._failure = error
+        except Exception:
+            # A defect of ours, which the owner of the task logs; the track must not seem to have ended well.
+            self._failure = MoqError(ErrorCode.DROPPED, "the groups could not be served")
+            raise
 
     async def _serve_groups(self) -> None:
         wishes = self._wishes
         ok = Subscription(wishes.priority, wishes.ordered, wishes.max_latency, wishes.start_group, wishes.end_group)
         if self._track.error is not None and not self._track.groups:
-            raise self._track.error
+            # A copy: each time that an error is raised adds to its traceback.
+            raise copy(self._track.error)
         replies = self._version.replies
         if Reply.OK in replies:
             await self._send.write(SubscribeOk(ok).encode(self._version))
@@ -550,12 +557,12 @@ class _Serving:
             following = max(following or 0, sequence + 1)
             stream = self._transport.open_uni_nowait() or await self._allowed_stream()
             sender = GroupSender(stream, group, self._version, self._done, self._counters, self._patience)
-            self._sending[sequence] = sender
+            self._sending[sender] = None
             if self._must_wait(sender.state):
                 # What it is goes ahead, so that the subscriber knows what is to come.
                 stream.set_priority(group_priority(self._wishes, self._track.priority, sequence, 0))
                 if sender.announce(encoded_id):
-                    self._waiting[sequence] = sender
+                    self._waiting[sender] = None
                     self._window.wait(self)
             else:
                 if sender.state.finished:
@@ -605,8 +612,8 @@ class _Serving:
         Whether others still wait."""
         waiting = self._waiting
         if waiting:
-            sequence = next(iter(waiting)) if self._wishes.ordered else next(reversed(waiting))
-            sender = waiting.pop(sequence)
+            sender = next(iter(waiting)) if self._wishes.ordered else next(reversed(waiting))
+            del waiting[sender]
             self._commit(sender)
             self._rank(sender)
             sender.send(self._is_shared, self._groups)
@@ -642,9 +649,9 @@ class _Serving:
             logger.debug("a datagram for %s is lost: %s", self._transport.remote_id, error)
 
     def _done(self, sender: GroupSender) -> None:
-        if self._sending.get(sender.state.sequence) is sender:
-            del self._sending[sender.state.sequence]
-            self._waiting.pop(sender.state.sequence, None)
+        if sender in self._sending:
+            del self._sending[sender]
+            self._waiting.pop(sender, None)
             self._sent.notify()
             if sender.commitment is not None:
                 self._window.give_back(*sender.committed)
@@ -663,13 +670,13 @@ class _Serving:
     def _keep_up(self) -> None:
         """Looks for groups to give up, after another one has begun."""
         if len(self._groups):
-            for sender in [sender for sender in self._sending.values() if sender.task is not None]:
+            for sender in [sender for sender in self._sending if sender.task is not None]:
                 error = sender.state.error
                 if isinstance(error, MoqError) and not sender.written:
                     # It has left the cache while its stream was blocked.
                     sender.give_up(error.code)
         while self._waiting:
-            sender = next(iter(self._waiting.values()))
+            sender = next(iter(self._waiting))
             if not isinstance(sender.state.error, MoqError):
                 break
             # It has left the cache while it waited, as the oldest do first.
@@ -687,7 +694,7 @@ class _Serving:
         if limit is None:
             return
         now, earliest = time.monotonic(), math.inf
-        for sender in list(self._sending.values()):
+        for sender in list(self._sending):
             if sender.state.superseded is not None:
                 left = sender.state.superseded + limit - now
                 if sender.written:
