@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,9 +40,26 @@ async def endpoint(
         await made.close()
 
 
+def free_address() -> str:
+    """One of this machine that nobody is bound to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def is_free(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, int(port)))
+        except OSError:
+            return False
+    return True
+
+
 def hosts(endpoint: Endpoint) -> set[str]:
     """The addresses it is bound to, without their ports."""
-    return {socket.rsplit(":", 1)[0] for socket in endpoint.bound_sockets()}
+    return {bound.rsplit(":", 1)[0] for bound in endpoint.bound_sockets()}
 
 
 class TestKeyFile:
@@ -154,6 +174,40 @@ class TestNetworks:
         monkeypatch.setitem(module._ADDRESSES, "loopback", ("127.0.0.1:0", "[2001:db8::1]:0"))
         async with endpoint("loopback") as made:
             assert "127.0.0.1" in hosts(made)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"addresses": "127.0.0.1:0"},
+            {"addresses": [5]},
+            {"addresses": 5},
+            {"key_file": 5},
+            {"authorize": 5},
+            {"alpns": None},
+            {"alpns": 5},
+        ],
+        ids=repr,
+    )
+    async def test_arguments_of_the_wrong_type(self, wrong: dict[str, Any]) -> None:
+        with pytest.raises(InvalidType):
+            await Moq.bind(**{"network": "loopback", **wrong})
+
+    async def test_what_is_wrong_is_said_before_anything_is_bound(self) -> None:
+        address = free_address()
+        with pytest.raises(InvalidType):
+            await Moq.bind(network="loopback", authorize=5, addresses=[address])  # type: ignore[arg-type]
+        assert is_free(address)
+
+    async def test_one_that_is_cancelled_leaves_nothing_bound(self) -> None:
+        address = free_address()
+        binding = asyncio.ensure_future(bind_endpoint("loopback", None, [address], None))
+        await asyncio.sleep(0)
+        binding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await binding
+        del binding
+        gc.collect()
+        assert is_free(address)
 
     async def test_lan_has_no_relay(self) -> None:
         async with endpoint("lan") as made:

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import ref
 
 import pytest
-from iroh import EndpointAddr, EndpointBuilder, EndpointId, SecretKey
+from iroh import Endpoint, EndpointAddr, EndpointBuilder, EndpointId, Incoming, SecretKey
 
 from iroh_moq import (
     ALPN,
@@ -30,6 +30,7 @@ from iroh_moq import (
     Router,
     ServerError,
     SessionClosed,
+    actor,
 )
 from tests.endpoints import PATIENCE, bare_endpoint, bound, next_news, pair, published, subscribed
 
@@ -117,6 +118,32 @@ class TestOneConnectionPerPeer:
             connecting.cancel()
             assert await asyncio.wait_for(connection.closed(), PATIENCE)
             assert not bob._actor._peers
+
+    async def test_one_that_was_abandoned_does_not_end_the_next(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The peer has turned the first down in favour of a dial of its own that never came."""
+        monkeypatch.setattr(actor, "_PATIENCE", 0.3)
+        async with bound() as bob, bare_endpoint() as peer, asyncio.timeout(PATIENCE):
+            address = EndpointAddr(peer.id(), None, peer.bound_sockets())
+            first = asyncio.ensure_future(bob.connect(address))
+            connection = await (await (await _next(peer)).accept()).connect()
+            connection.close(0, b"duplicate")
+            while (known := bob._actor._peers.get(str(peer.id()))) is None or known.patience is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            first.cancel()
+            second = asyncio.ensure_future(bob.connect(address))
+            incoming = await _next(peer)
+            # It is slow to accept, which is all right.
+            await asyncio.sleep(0.5)
+            connection = await (await incoming.accept()).connect()
+            stream = await connection.open_bi()
+            await stream.send().write_all(b"\x01\x01\x00")
+            assert not (await second).is_closed
+
+
+async def _next(endpoint: Endpoint) -> Incoming:
+    incoming = await endpoint.accept_next()
+    assert incoming is not None
+    return incoming
 
 
 class TestBothDialAtOnce:
@@ -545,6 +572,24 @@ class TestWhoGetsIn:
             assert caught.value.code == ErrorCode.UNAUTHORIZED
         assert "it must be a bool or an Access" in caplog.text
 
+    async def test_one_that_waits_for_an_answer_is_sent_away_by_the_shutdown(self) -> None:
+        asked = asyncio.Event()
+
+        async def never(_: EndpointId) -> bool:
+            asked.set()
+            await asyncio.Event().wait()
+            return True
+
+        async with bound() as bob, bare_endpoint() as endpoint:
+            alice = Moq(endpoint, authorize=never)
+            async with Router(endpoint).accept(ALPN, alice.protocol_handler()), asyncio.timeout(PATIENCE):
+                session = await MoqSession.connect(bob.endpoint, endpoint.addr(), alpn=ALPN)
+                await asked.wait()
+                await alice.shutdown()
+                error = await session.closed()
+                assert (error.code, error.reason) == (0, "shutdown")
+                assert not alice._actor._deciding
+
     async def test_an_authorized_one_gets_in(self) -> None:
         async with bound() as bob, bound(authorize=lambda remote: remote == bob.id()) as alice:
             await published(alice)
@@ -828,8 +873,10 @@ class TestPeersThatFail:
             for code in (-1, 1 << 32):
                 with pytest.raises(InvalidArgument):
                     session.close(code)
-            with pytest.raises(InvalidType):
-                session.close("0")  # type: ignore[arg-type]
+            wrong: list[tuple[Any, Any]] = [("0", ""), (True, ""), (0, 5), (0, None)]
+            for each in wrong:
+                with pytest.raises(InvalidType):
+                    session.close(*each)
             assert not session.is_closed
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+from iroh import EndpointAddr
 
 from iroh_moq import (
     ALPNS,
@@ -26,7 +27,7 @@ from iroh_moq import (
 )
 from iroh_moq.lite.keeping import Kept
 from iroh_moq.reconnect import check_reconnect
-from tests.endpoints import PATIENCE, bound, published
+from tests.endpoints import PATIENCE, bare_endpoint, bound, published
 
 FAST = Reconnect(initial=0.01, maximum=0.2)
 
@@ -242,6 +243,34 @@ class TestTheSession:
             # It is not in the way of another.
             while subscriber._actor._peers:  # noqa: ASYNC110 - the actor learns of it in a moment
                 await asyncio.sleep(0)
+
+    async def test_who_wants_one_while_it_is_given_up_gets_a_new_one(self) -> None:
+        async with bound() as subscriber, bare_endpoint() as peer, asyncio.timeout(PATIENCE):
+            connections = []
+            streams = []
+
+            async def accept() -> None:
+                while (incoming := await peer.accept_next()) is not None:
+                    connections.append(await (await incoming.accept()).connect())
+                    if len(connections) != 2:
+                        streams.append(await connections[-1].open_bi())
+                        await streams[-1].send().write_all(b"\x01\x01\x00")
+                    came.set()
+
+            came = asyncio.Event()
+            accepting = asyncio.ensure_future(accept())
+            address = EndpointAddr(peer.id(), None, peer.bound_sockets())
+            session = await subscriber.connect(address, reconnect=Reconnect(initial=600, maximum=600))
+            came.clear()
+            connections[0].close(0, b"restart")
+            await away(session)
+            # Somebody wants it now, but the peer is slow to take the connection; and somebody else gives it up.
+            second = asyncio.ensure_future(subscriber.connect(address))
+            await came.wait()
+            session.close()
+            assert await second is not session
+            assert not second.result().is_closed
+            accepting.cancel()
 
     async def test_ends_with_any_other_code_of_the_peer(self) -> None:
         async with streaming() as (publisher, subscriber, _, session, _):

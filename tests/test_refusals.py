@@ -44,6 +44,13 @@ def test_one_line_for_a_peer_and_a_reason(run: Run) -> None:
     assert run.refusals.counts == {"announcement": 102, "hidden": 1}
 
 
+def test_what_is_worth_more_is_not_left_out(run: Run) -> None:
+    run.refusals.add(_LOGGER, logging.INFO, "alice", "decode", "a request")
+    run.refusals.add(_LOGGER, logging.WARNING, "alice", "decode", "all announcements")
+    run.refusals.add(_LOGGER, logging.INFO, "alice", "decode", "a request")
+    assert run.lines() == ["a request", "all announcements"]
+
+
 def test_the_next_minute_tells_how_many_were_left_out(run: Run) -> None:
     run.refuse(times=5)
     run.now += INTERVAL - 0.1

@@ -44,6 +44,11 @@ class Refusing(Handler):
         raise Error("not today")
 
 
+class Broken(Handler):
+    async def accept(self, conn: Connection) -> None:
+        raise ZeroDivisionError
+
+
 async def connect(here: Endpoint, there: Endpoint, alpn: bytes) -> Connection:
     return await asyncio.wait_for(dial(here, parse_remote(ticket_of(there)), alpn), PATIENCE)
 
@@ -108,6 +113,21 @@ class TestRouter:
             await asyncio.wait_for(handler.accepted.get(), PATIENCE)
         assert "was not accepted: not today" in caplog.text
 
+    async def test_whatever_comes_out_of_a_handler_ends_its_connection_alone(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        handler = Handler()
+        async with endpoints() as (here, there), Router(there).accept(b"no", Broken()).accept(b"yes", handler):
+            connection = await connect(here, there, b"no")
+            assert (
+                await asyncio.wait_for(connection.closed(), PATIENCE) == "closed by peer: the handler failed (code 1)"
+            )
+            await connect(here, there, b"yes")
+            await asyncio.wait_for(handler.accepted.get(), PATIENCE)
+        (record,) = caplog.records
+        assert record.getMessage() == f"the handler for b'no' failed, with {here.id()}"
+        assert record.exc_info is not None
+
     async def test_a_protocol_that_nobody_serves(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "iroh_moq.router")
         async with endpoints() as (here, there), Router(there).accept(b"one", Handler()):
@@ -146,6 +166,8 @@ class TestRouter:
             wrong: Any = "one"
             with pytest.raises(InvalidType, match="an ALPN must be bytes, not str"):
                 router.accept(wrong, Handler())
+            with pytest.raises(InvalidType, match="accept and shutdown; NoneType has not"):
+                router.accept(b"one", None)  # type: ignore[arg-type]
             router.accept(b"one", Handler())
             with pytest.raises(InvalidArgument, match="a handler for b'one' already"):
                 router.accept(b"one", Handler())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
@@ -88,6 +89,15 @@ class TestSubscribing:
                 await waiting
             with pytest.raises(NotAnnounced):
                 await second.subscribe("cam")
+
+    async def test_one_that_is_not_announced_is_kept_as_long_as_somebody_has_it(self, memory_pair: MakePair) -> None:
+        first, second = await sessions(memory_pair)
+        async with first, second, within():
+            consumer = await second.subscribe("cam", announced=False)
+            assert await second.subscribe("cam", announced=False) == consumer
+            del consumer
+            gc.collect()
+            assert not second._lite._subscriber._asked
 
     async def test_a_session_that_has_ended(self, memory_pair: MakePair) -> None:
         first, second = await sessions(memory_pair)

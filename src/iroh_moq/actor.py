@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -33,7 +33,7 @@ from iroh import Connection, Endpoint, EndpointAddr
 
 from .access import EVERYBODY, EVERYTHING, Access, Audience, Offer
 from .address import Dialer
-from .aio import TaskScope
+from .aio import TaskScope, reap
 from .errors import ConnectError, Error, ErrorCode, InternalConsistencyError, ServerError, SessionError
 from .limits import DEFAULT_LIMITS, Limits
 from .lite import ALPNS, new_origin_id
@@ -250,6 +250,18 @@ class _Peer:
             self.retry.cancel()
             self.retry = None
 
+    def end_patience(self) -> None:
+        if self.patience is not None:
+            self.patience.cancel()
+            self.patience = None
+
+    def take_waiting(self) -> list[asyncio.Future[MoqSession]]:
+        """Those who want a session, of whom none waits any more."""
+        self.end_patience()
+        self.access = EVERYTHING
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
     @property
     def unused(self) -> bool:
         return self.session is None and self.dialling is None and not self.waiting and self.held is None
@@ -271,6 +283,7 @@ class Actor:
         self._limits = limits
         self._deciding: dict[str, int] = {}
         """By peer, how many of its connections wait to be authorized."""
+        self._decisions: set[asyncio.Future[Access | None]] = set()
         self.counters = Counters()
         self.refusals = Refusals()
         self._tasks = TaskScope("moq")
@@ -309,6 +322,23 @@ class Actor:
             return False
         self._deciding[name] = count + 1
         return True
+
+    async def decide(self, decision: Coroutine[Any, Any, Access | None]) -> Access | None:
+        """What has been decided on a peer, once that is.
+
+        Raises:
+            InternalConsistencyError: the actor was shut down before.
+        """
+        deciding = asyncio.ensure_future(decision)
+        self._decisions.add(deciding)
+        try:
+            await asyncio.wait((deciding,))
+            if self._closed or deciding.cancelled():
+                raise shut_down_error()
+            return deciding.result()
+        finally:
+            self._decisions.discard(deciding)
+            await reap(deciding)
 
     def end_deciding(self, connection: Connection) -> None:
         """It is decided."""
@@ -443,6 +473,8 @@ class Actor:
         self, remote: EndpointAddr, access: Access, reconnect: Reconnect | None, reply: asyncio.Future[MoqSession]
     ) -> None:
         name = str(remote.id())
+        # Whoever waited before and does not any more may not have been heard of yet.
+        self._abandoned(name)
         peer = self._peers.setdefault(name, _Peer())
         if reconnect is not None:
             peer.remote, peer.reconnect = remote, reconnect
@@ -472,6 +504,10 @@ class Actor:
         except Error as error:
             self._post(_Dialled(name, error))
             return
+        except Exception as error:
+            # A defect of ours, which the owner of the task logs; those who wait must hear of it.
+            self._post(_Dialled(name, ConnectError(f"peer {name[:10]} could not be dialled: {error!r}")))
+            raise
         if self._closed:
             await self._abandon(result, _SHUTDOWN)
         self.counters.connect_time.add(time.monotonic() - started)
@@ -534,10 +570,15 @@ class Actor:
             elif peer.away:
                 self._take_back(name, peer, result, we_dialled=True)
             else:
-                # The session it was made for was closed meanwhile.
+                # The session it was made for was closed meanwhile. Who came since wants a new one.
                 self._discard(result)
-        elif peer.held is not None:
-            self._take_held(name, peer)
+                if peer.waiting:
+                    assert peer.remote is not None
+                    self._begin_dial(name, peer, peer.remote)
+                else:
+                    self._tidy(name)
+        elif self._take_held(name, peer):
+            return
         elif peer.away:
             self._missed(name, peer, result)
         elif isinstance(result, ServerError) and result.code == 0 and result.reason == _DUPLICATE:
@@ -557,9 +598,7 @@ class Actor:
         logger.info("session with %s is away: %s", name, error, extra=fields(peer=name))
         assert peer.reconnect is not None
         peer.delays = peer.reconnect.delays()
-        if peer.held is not None and peer.dialling is None:
-            self._take_held(name, peer)
-        elif peer.dialling is None:
+        if peer.dialling is None and not self._take_held(name, peer):
             self._schedule(name, peer, ConnectError(f"peer {name[:10]} was lost: {error}"))
 
     def _missed(self, name: str, peer: _Peer, error: Error) -> None:
@@ -607,22 +646,14 @@ class Actor:
         self._answer_waiting(peer, session)
 
     def _answer_waiting(self, peer: _Peer, session: MoqSession) -> None:
-        if peer.patience is not None:
-            peer.patience.cancel()
-            peer.patience = None
-        peer.access = EVERYTHING
-        waiting, peer.waiting = peer.waiting, []
-        for reply in waiting:
+        for reply in peer.take_waiting():
             _answer(reply, session)
 
     def _give_up(self, name: str, error: Error) -> None:
         peer = self._peers.get(name)
         if peer is not None:
             self.counters.handshakes_failed["outgoing"] += 1
-            peer.patience = None
-            peer.access = EVERYTHING
-            waiting, peer.waiting = peer.waiting, []
-            for reply in waiting:
+            for reply in peer.take_waiting():
                 if not reply.done():
                     reply.set_exception(error)
             self._tidy(name)
@@ -631,10 +662,12 @@ class Actor:
         peer = self._peers.get(name)
         if peer is not None:
             peer.waiting = [reply for reply in peer.waiting if not reply.done()]
-            if not peer.waiting and peer.dialling is not None and not peer.away:
-                peer.dialling.cancel()
-                peer.dialling = None
-                if peer.held is not None:
+            if not peer.waiting:
+                peer.end_patience()
+                peer.access = EVERYTHING
+                if peer.dialling is not None and not peer.away:
+                    peer.dialling.cancel()
+                    peer.dialling = None
                     # What the peer has dialled waited for our own dial.
                     self._take_held(name, peer)
             self._tidy(name)
@@ -668,10 +701,17 @@ class Actor:
         else:
             self._take(name, peer, self._session(transport, access & peer.access), we_dialled=False)
 
-    def _take_held(self, name: str, peer: _Peer) -> None:
-        held, peer.held = peer.held, None
-        assert held is not None
+    def _take_held(self, name: str, peer: _Peer) -> bool:
+        """Takes the connection that is held; whether there was one that still lives."""
+        held = peer.held
+        if held is None:
+            return False
+        if held.close_error is not None:
+            self._release(peer)
+            return False
+        peer.held = None
         self._welcome(name, peer, held, peer.held_access)
+        return True
 
     def _hold(self, name: str, peer: _Peer, transport: IrohTransport, access: Access) -> None:
         self._release(peer)
@@ -686,12 +726,7 @@ class Actor:
 
     def _hold_over(self, name: str, held: IrohTransport) -> None:
         peer = self._peers.get(name)
-        if peer is None or peer.held is not held:
-            return
-        if held.close_error is not None:
-            peer.held = None
-            self._tasks.spawn(_close_transport(held, _DUPLICATE), "duplicate")
-        else:
+        if peer is not None and peer.held is held:
             self._take_held(name, peer)
 
     def _transport(self, connection: Connection) -> IrohTransport:
@@ -747,7 +782,7 @@ class Actor:
             peer.dialling = None
         if peer.dialling is None and not peer.waiting:
             peer.reconnect = peer.remote = None
-        if peer.held is not None and peer.dialling is None:
+        if peer.dialling is None:
             self._take_held(name, peer)
         self._tidy(name)
 
@@ -773,10 +808,8 @@ class Actor:
             stream._end()
         ending: list[MoqSession] = []
         for peer in self._peers.values():
-            if peer.patience is not None:
-                peer.patience.cancel()
             peer.stop_retrying()
-            for reply in peer.waiting:
+            for reply in peer.take_waiting():
                 _refuse(reply)
             if peer.held is not None:
                 self._tasks.spawn(_close_transport(peer.held, _SHUTDOWN), "held")
@@ -786,6 +819,10 @@ class Actor:
                 peer.session.close(0, _SHUTDOWN)
                 ending.append(peer.session)
         self._peers.clear()
+        for deciding in self._decisions:
+            deciding.cancel()
+        if self._decisions:
+            await asyncio.wait(self._decisions)
         for session in ending:
             await session.closed()
         await self._tasks.join()

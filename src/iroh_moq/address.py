@@ -64,6 +64,8 @@ def check_alpns(alpns: bytes | Iterable[bytes]) -> tuple[bytes, ...]:
         InvalidType: they are not bytes.
         InvalidArgument: there is none, or one that no handshake can carry.
     """
+    if not isinstance(alpns, Iterable):
+        raise InvalidType(f"alpns must be bytes, or several of them, not {type(alpns).__name__}")
     names = (alpns,) if isinstance(alpns, bytes) else tuple(alpns)
     for name in names:
         if not isinstance(name, bytes):

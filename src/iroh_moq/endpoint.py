@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from iroh import Endpoint, EndpointBuilder, IrohError, RelayMode, SecretKey
@@ -12,7 +13,7 @@ from iroh import Endpoint, EndpointBuilder, IrohError, RelayMode, SecretKey
 from .errors import ConnectError, InvalidArgument, InvalidType
 from .lite import ALPNS
 
-__all__ = ["KEY_SIZE", "bind_endpoint", "load_or_create_key"]
+__all__ = ["KEY_SIZE", "bind_endpoint", "check_endpoint", "load_or_create_key"]
 
 KEY_SIZE = 32
 
@@ -32,12 +33,14 @@ async def bind_endpoint(
         InvalidArgument, InvalidType: an argument cannot be used.
         ConnectError: an address cannot be bound.
     """
-    if network not in _ADDRESSES:
+    if not isinstance(network, str) or network not in _ADDRESSES:
         raise InvalidArgument(f"network must be one of {', '.join(_ADDRESSES)}, not {network!r}")
     if key is not None and not isinstance(key, bytes):
         raise InvalidType(f"key must be bytes, not {type(key).__name__}")
     if key is not None and len(key) != KEY_SIZE:
         raise InvalidArgument(f"key must have {KEY_SIZE} bytes, not {len(key)}")
+    _check_texts(addresses, "addresses")
+    _check_texts(() if relays is None else relays, "relays")
     if relays is not None and network != "internet":
         raise InvalidArgument(f"relays need the network 'internet', not {network!r}")
     wanted = tuple(addresses) or _ADDRESSES[network][:1]
@@ -53,14 +56,40 @@ async def bind_endpoint(
     return await _bind(network, key, wanted, relays)
 
 
+def check_endpoint(endpoint: Endpoint) -> Endpoint:
+    """An endpoint that a caller has given.
+
+    Raises:
+        InvalidType: it is none.
+    """
+    if not isinstance(endpoint, Endpoint):
+        raise InvalidType(f"endpoint must be an iroh Endpoint, not {type(endpoint).__name__}")
+    return endpoint
+
+
+def _check_texts(values: object, what: str) -> None:
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise InvalidType(f"{what} must be several texts, not {type(values).__name__}")
+    for value in values:
+        if not isinstance(value, str):
+            raise InvalidType(f"{what} must be texts, not {type(value).__name__}")
+
+
 def _is_ipv6(address: str) -> bool:
     return address.startswith("[")
 
 
 async def _bind(network: str, key: bytes | None, addresses: Sequence[str], relays: Sequence[str] | None) -> Endpoint:
-    builder = _builder(network, key, addresses, relays)
+    binding = asyncio.ensure_future(_builder(network, key, addresses, relays).bind())
     try:
-        return await builder.bind()
+        return await asyncio.shield(binding)
+    except asyncio.CancelledError:
+        # Cancelled itself, it would leave an endpoint that nobody can close.
+        endpoint = await binding
+        await endpoint.close()
+        # It stays bound until the last reference is gone, and the traceback would be one.
+        del endpoint, binding
+        raise
     except IrohError as error:
         raise ConnectError(f"cannot bind to {', '.join(addresses) or 'any address'}: {error.message()}") from error
 
@@ -94,9 +123,12 @@ def load_or_create_key(path: str | os.PathLike[str]) -> bytes:
     """The secret key in a file: 64 hex digits. A missing file is made, readable by its owner alone.
 
     Raises:
+        InvalidType: ``path`` is none.
         InvalidArgument: the file holds no key, or others can read it.
         OSError: the file cannot be read or made.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidType(f"key_file must be a path, not {type(path).__name__}")
     file = Path(path)
     try:
         data = file.read_bytes()

@@ -16,8 +16,8 @@ from iroh import Connection, Endpoint, EndpointId
 from .access import EVERYTHING, Access, Audience, check_access
 from .actor import Actor, Connect, GetPublished, Incoming, Publish, Unpublish
 from .address import EndpointLike, check_alpns, parse_remote, ticket_of
-from .endpoint import bind_endpoint, load_or_create_key
-from .errors import Error, ErrorCode, InvalidArgument, InvalidType, MoqError
+from .endpoint import bind_endpoint, check_endpoint, load_or_create_key
+from .errors import ErrorCode, InternalConsistencyError, InvalidArgument, InvalidType, MoqError
 from .limits import Limits, check_limits
 from .lite import ALPNS
 from .metrics import Metrics
@@ -54,7 +54,7 @@ class Moq:
             are the `Router`'s.
 
     Raises:
-        InvalidType: ``endpoint`` is not an `iroh.Endpoint`, or ``limits`` no `Limits`.
+        InvalidType: ``endpoint`` is not an `iroh.Endpoint`, ``authorize`` no function, or ``limits`` no `Limits`.
         InvalidArgument: ``alpns`` names no protocol.
         RuntimeError: no loop is running.
     """
@@ -67,10 +67,8 @@ class Moq:
         alpns: bytes | Iterable[bytes] = ALPNS,
         limits: Limits | None = None,
     ) -> None:
-        if not isinstance(endpoint, Endpoint):
-            raise InvalidType(f"endpoint must be an iroh Endpoint, not {type(endpoint).__name__}")
-        if authorize is not None and not callable(authorize):
-            raise InvalidType("authorize must be a function of the peer's id")
+        check_endpoint(endpoint)
+        _check_authorize(authorize)
         asyncio.get_running_loop()
         self._endpoint = endpoint
         self._authorize = authorize
@@ -102,7 +100,8 @@ class Moq:
             key: the endpoint's secret key, 32 bytes. Without it or ``key_file``, a new one each time.
             key_file: a file that keeps the key, readable by its owner alone; made if it is missing.
             addresses: ``host:port`` pairs to bind to, at most one of each IP version, instead of those that
-                ``network`` implies. A version without one gets what ``network`` implies.
+                ``network`` implies. A version without one gets what ``network`` implies. In the same process
+                one is free again when the endpoint was not only closed, but is garbage.
             relays: URLs of relay servers to use instead of n0's. For ``"internet"`` only.
             authorize: as for `Moq`.
             alpns: the versions of the protocol to dial with and to accept, the one wanted most first.
@@ -119,6 +118,7 @@ class Moq:
             key = load_or_create_key(key_file)
         versions = check_alpns(alpns)
         check_limits(limits)
+        _check_authorize(authorize)
         endpoint = await bind_endpoint(network, key, addresses, relays)
         moq = cls(endpoint, authorize=authorize, alpns=versions, limits=limits)
         moq._router = Router(endpoint, limits=limits).accept(versions, moq.protocol_handler()).spawn()
@@ -290,16 +290,18 @@ class MoqProtocolHandler(iroh.ProtocolHandler):
         if not actor.begin_deciding(conn):
             return
         try:
-            access = await self._access_of(conn)
+            access = await actor.decide(self._access_of(conn))
+            if access is None:
+                conn.close(ErrorCode.UNAUTHORIZED, b"unauthorized")
+            else:
+                actor.send(Incoming(conn, access))
+        except InternalConsistencyError:
+            conn.close(0, b"shutdown")
+        except asyncio.CancelledError:
+            conn.close(0, b"shutdown")
+            raise
         finally:
             actor.end_deciding(conn)
-        if access is None:
-            conn.close(ErrorCode.UNAUTHORIZED, b"unauthorized")
-            return
-        try:
-            actor.send(Incoming(conn, access))
-        except Error:
-            conn.close(0, b"shutdown")
 
     async def shutdown(self) -> None:
         """The router stops. The sessions live on until the `Moq` is shut down."""
@@ -338,3 +340,8 @@ class MoqProtocolHandler(iroh.ProtocolHandler):
             text = f"authorize returned {answer!r:.200} for {peer}, which is refused: it must be a bool or an Access"
             refusals.add(logger, logging.ERROR, peer, "authorize_failed", text)
         return None
+
+
+def _check_authorize(authorize: object) -> None:
+    if authorize is not None and not callable(authorize):
+        raise InvalidType("authorize must be a function of the peer's id")

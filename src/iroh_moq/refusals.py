@@ -69,7 +69,8 @@ class Refusals:
         now = self._clock()
         key = peer, reason
         line = self._lines.get(key)
-        if line is not None and now - line.time < INTERVAL:
+        # One that is worth more than the last line is not left out because of that.
+        if line is not None and now - line.time < INTERVAL and level <= line.level:
             line.left_out += 1
             return
         left_out = 0

@@ -12,6 +12,7 @@ from iroh import Connection, Endpoint, Incoming, IrohError
 
 from .address import check_alpns
 from .aio import TaskScope
+from .endpoint import check_endpoint
 from .errors import Error, InvalidArgument, InvalidType
 from .limits import Limits, check_limits
 from .log import fields
@@ -20,10 +21,14 @@ __all__ = ["ConnectionHandler", "Router"]
 
 logger = logging.getLogger("iroh_moq.router")
 
+_FAILED = 1
+"""The code with which a connection is closed whose handler has failed."""
+
 _YOUNG = 1.0
 """Seconds for which a handshake does not have to make room for another: most take a few round trips."""
 
 
+@runtime_checkable
 class ConnectionHandler(Protocol):
     """What a router needs of a protocol; `iroh.ProtocolHandler` has the same shape."""
 
@@ -61,9 +66,7 @@ class Router:
     """
 
     def __init__(self, endpoint: Endpoint, *, limits: Limits | None = None) -> None:
-        if not isinstance(endpoint, Endpoint):
-            raise InvalidType(f"endpoint must be an iroh Endpoint, not {type(endpoint).__name__}")
-        self._endpoint = endpoint
+        self._endpoint = check_endpoint(endpoint)
         self._handlers: dict[bytes, ConnectionHandler] = {}
         self._tasks = TaskScope("router")
         self._spawned = False
@@ -77,13 +80,16 @@ class Router:
         Args:
             alpn: its name, or several, such as `ALPNS`: a peer that takes more than one gets the one that
                 was added first.
-            handler: takes the connections over; ``conn.alpn()`` says which name was agreed on.
+            handler: takes the connections over; ``conn.alpn()`` says which name was agreed on. If it fails,
+                the connection is closed with code 1.
 
         Raises:
-            InvalidType: ``alpn`` is not bytes.
+            InvalidType: ``alpn`` is not bytes, or ``handler`` cannot be one.
             InvalidArgument: the router has begun, or has a handler for this protocol.
         """
         names = check_alpns(alpn)
+        if not isinstance(handler, ConnectionHandler):
+            raise InvalidType(f"handler must have accept and shutdown; {type(handler).__name__} has not")
         if self._spawned:
             raise InvalidArgument("the router has begun: add protocols before spawn()")
         for name in names:
@@ -162,11 +168,16 @@ class Router:
             logger.info("%s asked for %r, which nobody serves", peer, alpn, extra=fields(peer=peer))
             connection.close(0, b"unknown protocol")
             return
+        peer = connection.remote_id()
         try:
             await handler.accept(connection)
         except Error as error:
-            peer = connection.remote_id()
             logger.info("%s was not accepted: %s", peer, error, extra=fields(peer=peer))
+            connection.close(_FAILED, b"not accepted")
+        except Exception:
+            # The handler may be the application's own, so anything can come out of it.
+            logger.exception("the handler for %r failed, with %s", alpn, peer, extra=fields(peer=peer))
+            connection.close(_FAILED, b"the handler failed")
 
     def _tell_of(self, event: Literal["handshake_failed", "handshakes_exceeded"], *details: int) -> None:
         # Whichever of them it was meant for, as that is what the handshake would have said.

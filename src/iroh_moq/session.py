@@ -14,13 +14,15 @@ from iroh import Connection, Endpoint
 from .access import Access
 from .address import EndpointLike, check_alpns, dial_first, parse_remote
 from .aio import Signal, reap
-from .errors import ErrorCode, InvalidArgument, InvalidType, MoqError, SessionClosed, SessionError
+from .endpoint import check_endpoint
+from .errors import ErrorCode, InvalidType, MoqError, SessionClosed, SessionError
 from .limits import Limits, check_limits
 from .lite import ALPNS, LiteSession
 from .lite.keeping import Kept
 from .lite.policy import Policy
 from .log import fields
 from .model import BroadcastConsumer, OriginConsumer, OriginProducer, normalize_path
+from .model.checks import check_code
 from .transport import RecvStream, SendStream, Transport, TransportStats
 from .transport.iroh import iroh_transport
 
@@ -71,12 +73,12 @@ class MoqSession:
             limits: how much the peer may take of this side; the defaults, without it.
 
         Raises:
-            InvalidArgument, InvalidType: ``remote`` is none of these, ``alpn`` names no protocol, or
-                ``limits`` is no Limits.
+            InvalidArgument, InvalidType: ``endpoint`` is no endpoint, ``remote`` is none of these, ``alpn``
+                names no protocol, or ``limits`` is no Limits.
             ConnectError: the peer cannot be reached, or does not speak the protocol.
         """
         check_limits(limits)
-        connection = await dial_first(endpoint, parse_remote(remote), check_alpns(alpn))
+        connection = await dial_first(check_endpoint(endpoint), parse_remote(remote), check_alpns(alpn))
         return await cls.session_connect(connection, limits)
 
     @classmethod
@@ -180,15 +182,11 @@ class MoqSession:
         Closing a closed session does nothing. `closed` waits until nothing of it is left.
 
         Raises:
-            InvalidArgument: the code is not a number from 0 to 2**32 - 1.
+            InvalidType, InvalidArgument: the code is not a number from 0 to 2**32 - 1, or the reason neither
+                text nor bytes.
         """
-        if not isinstance(code, int):
-            raise InvalidType(f"code must be an int, not {type(code).__name__}")
-        if not 0 <= code < 1 << 32:
-            raise InvalidArgument(f"code must be between 0 and 2**32 - 1, not {code}")
-        # A surrogate, as text that was decoded badly has them, could not be sent.
-        data = reason.encode(errors="replace") if isinstance(reason, str) else bytes(reason)
-        text = data.decode(errors="replace")
+        check_code(code)
+        text = _text_of(reason)
         self._kept.enabled = False
         if self._end is None and self._kept.loss is not None and self._lite.transport.close_error is not None:
             # There is no connection to close, and there will be none.
@@ -338,6 +336,15 @@ class MoqSession:
 
     def __repr__(self) -> str:
         return f"<MoqSession with {self.remote_id()}>"
+
+
+def _text_of(reason: object) -> str:
+    """A reason as it can be sent: without surrogates, as text that was decoded badly has them."""
+    if isinstance(reason, str):
+        return reason.encode(errors="replace").decode()
+    if isinstance(reason, (bytes, bytearray, memoryview)):
+        return bytes(reason).decode(errors="replace")
+    raise InvalidType(f"reason must be str or bytes, not {type(reason).__name__}")
 
 
 def _as_transport(transport: Transport | Connection, limits: Limits) -> Transport:

@@ -5,8 +5,7 @@ import logging
 
 import pytest
 
-from iroh_moq.aio import TaskScope
-from iroh_moq.aio.tasks import reap
+from iroh_moq.aio import Signal, TaskScope, reap, while_wanted
 from tests.conftest import idle, within
 
 
@@ -168,3 +167,47 @@ async def test_reap_waits_for_the_end_whatever_it_is(task_failures: list[logging
             await reap(task)
     assert all(task.done() for task in tasks)
     assert task_failures == []
+
+
+class TestWhileWanted:
+    async def test_the_outcome(self) -> None:
+        async def work() -> int:
+            return 5
+
+        done = await while_wanted(work(), lambda: True, Signal())
+        assert done is not None
+        assert done.result() == 5
+
+    async def test_an_error_is_an_outcome(self) -> None:
+        async def work() -> None:
+            raise ZeroDivisionError
+
+        done = await while_wanted(work(), lambda: True, Signal())
+        assert done is not None
+        with pytest.raises(ZeroDivisionError):
+            done.result()
+
+    async def test_it_is_given_up_once_nobody_wants_it(self) -> None:
+        wanted, changed = [1, 2], Signal()
+        working = asyncio.ensure_future(while_wanted(forever(), lambda: wanted, changed))
+        for _ in range(2):
+            await idle()
+            assert not working.done()
+            wanted.pop()
+            changed.notify()
+        async with within():
+            assert await working is None
+        assert not changed.waited
+
+    async def test_it_ends_with_who_waits(self) -> None:
+        work, changed = Stubborn(), Signal()
+        working = asyncio.ensure_future(while_wanted(work.run(), lambda: True, changed))
+        await work.started.wait()
+        working.cancel()
+        await work.asked.wait()
+        assert not working.done()
+        work.may_end.set()
+        async with within():
+            with pytest.raises(asyncio.CancelledError):
+                await working
+        assert not changed.waited

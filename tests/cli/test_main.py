@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import sys
 from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +15,7 @@ from iroh_moq.cli import main
 from iroh_moq.cli.run import Exit
 from iroh_moq.transport.driver import driver
 from tests.cli.processes import LOOPBACK, STRANGER, assert_wrong_usage, finished, invoked
-from tests.endpoints import bound
+from tests.endpoints import PATIENCE, bound
 
 _COMMANDS = ("id", "publish", "subscribe", "list", "watch")
 
@@ -62,6 +65,36 @@ def test_no_command() -> None:
 )
 def test_wrong_usage(arguments: list[str], complaint: str) -> None:
     assert_wrong_usage(complaint, *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", STRANGER, "--timeout", "nan"],
+        ["watch", STRANGER, "cam", "--interval", "nan"],
+        ["watch", STRANGER, "cam", "--interval", "inf"],
+        ["subscribe", STRANGER, "cam", "--max-latency", "inf"],
+    ],
+)
+def test_a_time_that_never_ends_or_is_none(arguments: list[str]) -> None:
+    assert_wrong_usage("is not a time in seconds", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "complaint"),
+    [
+        ("publish x --network loopback <&-", Exit.USAGE, "standard input is closed"),
+        ("publish x --network loopback --json </dev/null >&-", Exit.FAILED, "standard output is closed"),
+        ("id --key-file HERE/key >/dev/full", Exit.FAILED, "No space left on device"),
+    ],
+)
+async def test_standard_streams_that_are_no_use(command: str, code: Exit, complaint: str, tmp_path: Path) -> None:
+    shell = f"{shlex.quote(sys.executable)} -m iroh_moq {command.replace('HERE', shlex.quote(str(tmp_path)))}"
+    process = await asyncio.create_subprocess_shell(shell, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(PATIENCE):
+        _, errors = await process.communicate()
+    assert (process.returncode, complaint in errors.decode()) == (code, True)
+    assert b"Traceback" not in errors
 
 
 def test_it_is_installed_by_its_name() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from iroh_moq import BroadcastProducer, MoqError, SessionClosed, SessionError
-from iroh_moq.lite import LiteSession, keeping
+from iroh_moq import BroadcastProducer, ErrorCode, MoqError, NotAnnounced, SessionClosed, SessionError
+from iroh_moq.lite import LiteSession, keeping, subscriber
 from iroh_moq.lite.keeping import Kept, Progress
 from iroh_moq.lite.version import VERSIONS
 from iroh_moq.model import OriginProducer
@@ -150,6 +150,13 @@ class TestProgress:
         progress.meet(0, hash(b"other"), track, reliable=True)
         assert (progress.offset, progress.first) == (6, 6)
 
+    def test_few_that_have_overtaken_are_remembered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(keeping, "_AHEAD", 3)
+        progress = Progress()
+        for number in range(1, 5):
+            progress.begun(number)
+        assert (progress.through, progress._ahead) == (5, set())
+
     def test_few_first_frames_are_remembered(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(keeping, "_HEADS", 2)
         progress = Progress()
@@ -235,6 +242,111 @@ class TestBroadcasts:
                 await reader.next_group()
         assert not here.is_closed
         assert kit.received.consume_broadcast("stays") == here
+        second.close(0, "")
+        await second.closed()
+
+    async def test_a_peer_whose_announcements_end_first_comes_back(self, kit: Kit) -> None:
+        """Tasks of a peer that goes can end before its connection does."""
+        first, offered = await self.serve(kit)
+        producer = BroadcastProducer()
+        offered.publish_broadcast("cam", producer.consume())
+        async with within():
+            here = await kit.received.consume().wait_broadcast("cam")
+        for task in first._tasks._tasks:
+            if task.get_name().endswith(": stream"):
+                task.cancel()
+        await idle()
+        await kit.lose()
+        await first.closed()
+        assert not here.is_closed
+        kit.connect()
+        second, offered = await self.serve(kit)
+        offered.publish_broadcast("cam", producer.consume())
+        await idle()
+        assert kit.received.consume_broadcast("cam") == here
+        second.close(0, "")
+        await second.closed()
+
+    async def test_one_that_stops_announcing_and_stays_has_nothing_until_it_comes_back(
+        self, kit: Kit, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(subscriber, "_LEAVING", 0)
+        first, offered = await self.serve(kit)
+        offered.publish_broadcast("cam", BroadcastProducer().consume())
+        async with within():
+            here = await kit.received.consume().wait_broadcast("cam")
+            offered._state.close(None)
+            assert await here.closed() is None
+            with pytest.raises(NotAnnounced):
+                await kit.received.consume().wait_broadcast("cam")
+        await kit.lose()
+        await first.closed()
+        kit.connect()
+        second, offered = await self.serve(kit)
+        offered.publish_broadcast("cam", BroadcastProducer().consume())
+        async with within():
+            assert await kit.received.consume().wait_broadcast("cam")
+        second.close(0, "")
+        await second.closed()
+
+    async def test_a_reader_that_leaves_while_it_is_looked_what_the_peer_has(self, kit: Kit) -> None:
+        first, offered = await self.serve(kit)
+        producer = BroadcastProducer()
+        track = producer.create_track("video")
+        offered.publish_broadcast("cam", producer.consume())
+        async with within():
+            here = await kit.received.consume().wait_broadcast("cam")
+            reader = here.subscribe_track("video")
+            await track.used()
+            track.write_frame(b"0")
+            assert await reader.read_frame() == b"0"
+        await kit.lose()
+        await first.closed()
+        kit.connect()
+        second, offered = await self.serve(kit)
+        # One that was restarted, and has no group yet.
+        producer = BroadcastProducer()
+        track = producer.create_track("video")
+        offered.publish_broadcast("cam", producer.consume())
+        async with within():
+            await track.used()
+            reader.close()
+            await track.unused()
+        second.close(0, "")
+        await second.closed()
+
+    async def test_a_group_of_a_peer_that_counts_anew_is_not_mixed_with_one_that_was_cut_off(self, kit: Kit) -> None:
+        first, offered = await self.serve(kit)
+        producer = BroadcastProducer()
+        track = producer.create_track("video")
+        offered.publish_broadcast("cam", producer.consume())
+        async with within():
+            here = await kit.received.consume().wait_broadcast("cam")
+            reader = here.subscribe_track("video", ordered=True)
+            await track.used()
+            begun = track.append_group()
+            begun.write_frame(b"old key")
+            begun.write_frame(b"old change")
+            group = await reader.next_group()
+            assert group is not None
+            assert [await group.read_frame(), await group.read_frame()] == [b"old key", b"old change"]
+        await kit.lose()
+        await first.closed()
+        kit.connect()
+        second, offered = await self.serve(kit)
+        # Its numbers are beyond those of before already.
+        producer = BroadcastProducer()
+        track = producer.create_track("video")
+        offered.publish_broadcast("cam", producer.consume())
+        for number in range(3):
+            with track.append_group() as new:
+                for part in (b"key", b"change", b"change"):
+                    new.write_frame(b"new %s %d" % (part, number))
+        async with within():
+            with pytest.raises(MoqError) as caught:
+                await group.read_frame()
+            assert caught.value.code == ErrorCode.OLD
+            assert await reader.read_frame() == b"new key 1"
         second.close(0, "")
         await second.closed()
 

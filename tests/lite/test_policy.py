@@ -86,7 +86,7 @@ class TestRefused:
         ("code", "counts"),
         [(ErrorCode.DECODE, {"decode": 1}), (ErrorCode.NOT_FOUND, {"not_found": 1}), (ErrorCode.OLD, {}), (70, {})],
     )
-    async def test_only_refusals_count(
+    async def test_only_refusals_count_and_what_means_nothing_is_worth_a_warning(
         self, code: int, counts: dict[str, int], caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "iroh_moq")
@@ -96,6 +96,7 @@ class TestRefused:
         (record,) = caplog.records
         assert record.getMessage().startswith(f"stream of bob {'refused' if counts else 'ended'}: ")
         assert vars(record)["peer"] == "bob"
+        assert record.levelno == (logging.WARNING if code == ErrorCode.DECODE else logging.INFO)
 
 
 async def test_a_group_that_was_sent_is_not_dropped_when_its_subscriber_leaves(memory_pair: MakePair) -> None:

@@ -269,6 +269,25 @@ class TestSubscriptions:
             await nameless.finish()
             assert [await read_group(consumer) for _ in range(2)] == [(0, b"a"), (1, b"b")]
 
+    async def test_one_that_never_comes_keeps_none_that_have_left_the_cache(self, memory_pair: MakePair) -> None:
+        async with lite(memory_pair, limits=Limits(track_bytes=10_000)) as run:
+            _, consumer = await subscribed(run)
+            first, second = await run.group(), await run.group()
+            for number in range(1, 2000):
+                await run.whole_group(Group(0, number).encode(), b"\x01a")
+            await idle()
+            (behind,) = run.session._subscriber._receiver.arrivals._behind.values()
+            assert len(behind._groups) < 2 * receiving._SWEEP
+            # What has overtaken both is settled once both have said what they are, in whatever order.
+            assert all(group.early for group in consumer._state.groups.values())
+            await second.write(Group(7, 0).encode())
+            await idle()
+            assert all(group.early for group in consumer._state.groups.values())
+            await first.write(Group(7, 0).encode())
+            await idle()
+            assert consumer._state.groups
+            assert not any(group.early for group in consumer._state.groups.values())
+
     async def test_one_subscription_serves_all_and_follows_their_wishes(self, memory_pair: MakePair) -> None:
         async with lite(memory_pair) as run:
             _, broadcast = await announced(run)

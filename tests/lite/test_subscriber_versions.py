@@ -177,6 +177,18 @@ class TestSubscriptions:
             track.reply.stop(51)
             assert await code_of(asking) == ErrorCode.NOT_FOUND
 
+    async def test_who_leaves_does_not_ask_any_more(self, memory_pair: MakePair) -> None:
+        async with speaking(memory_pair, LITE_05) as run:
+            exchange, track, consumer = await subscribed(run)
+            consumer.close()
+            assert await track.reply.reset() == ErrorCode.CANCEL
+            assert await track.stopped() == ErrorCode.CANCEL
+            track.reset(0)
+            await exchange.finish()
+            assert await exchange.reply.rest() == b""
+            await idle()
+            assert_no_streams(run.peer, but=2)
+
     async def test_the_session_ends_first(self, memory_pair: MakePair) -> None:
         async with speaking(memory_pair, LITE_05) as run:
             _, _, consumer = await subscribed(run)
@@ -235,10 +247,10 @@ class TestFetch:
         """A fetch of ours: its stream, the one that asks what the track is, and the call."""
         _, broadcast = await announced(run)
         call = asyncio.ensure_future(broadcast.fetch_group("video", 7, 9))
-        first, second = await run.asked(), await run.asked()
-        await first.reply.expect(TrackRequest("cam", "video").encode())
-        await second.reply.expect(Fetch("cam", "video", 9, 7).encode())
-        return second, first, call, broadcast
+        fetch, track = await run.asked(), await run.asked()
+        await fetch.reply.expect(Fetch("cam", "video", 9, 7).encode())
+        await track.reply.expect(TrackRequest("cam", "video").encode())
+        return fetch, track, call, broadcast
 
     async def test_a_past_group(self, memory_pair: MakePair) -> None:
         async with speaking(memory_pair, LITE_05) as run:

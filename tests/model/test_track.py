@@ -12,8 +12,8 @@ from iroh_moq.errors import ErrorCode, InvalidArgument, InvalidType, MoqError, S
 from iroh_moq.model import Cache, Subscription, TrackConsumer
 from iroh_moq.model.group import GROUP_OVERHEAD, MAX_FRAME_SIZE
 from iroh_moq.model.subscription import MAX_GROUP
-from iroh_moq.model.track import TrackState
-from tests.conftest import idle
+from iroh_moq.model.track import TrackProducer, TrackState
+from tests.conftest import idle, within
 from tests.model.conftest import Clock
 from tests.model.tools import (
     BAD_CODES,
@@ -836,3 +836,24 @@ class TestReceiving:
         call = await waiting(state.room(group, 10, 10))
         group.fail(MoqError(5), discard=True)
         await soon(call)
+
+
+async def test_several_tasks_can_read_the_frames_of_one_consumer() -> None:
+    track = TrackProducer(TrackState("video"))
+    consumer = track.consume()
+    frames: list[bytes] = []
+
+    async def read() -> None:
+        while (frame := await consumer.read_frame()) is not None:
+            frames.append(frame)
+
+    reading = [asyncio.ensure_future(read()) for _ in range(3)]
+    for number in range(20):
+        with track.append_group() as group:
+            for part in range(4):
+                await asyncio.sleep(0)
+                group.write_frame(b"%d/%d" % (number, part))
+    track.finish()
+    async with within():
+        await asyncio.gather(*reading)
+    assert sorted(frames) == sorted(b"%d/%d" % (number, part) for number in range(20) for part in range(4))

@@ -2,6 +2,6 @@
 
 from .bucket import Bucket
 from .signal import Signal
-from .tasks import TaskScope, reap
+from .tasks import TaskScope, reap, while_wanted
 
-__all__ = ["Bucket", "Signal", "TaskScope", "reap"]
+__all__ = ["Bucket", "Signal", "TaskScope", "reap", "while_wanted"]

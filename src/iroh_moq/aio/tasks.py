@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-__all__ = ["TaskScope", "reap"]
+from .signal import Signal
+
+__all__ = ["TaskScope", "reap", "while_wanted"]
 
 logger = logging.getLogger("iroh_moq.tasks")
+
+Result = TypeVar("Result")
 
 
 class TaskScope:
@@ -73,3 +77,30 @@ async def reap(task: asyncio.Future[Any]) -> None:
     await asyncio.wait((task,))
     if not task.cancelled():
         task.exception()
+
+
+async def while_wanted(
+    work: Coroutine[Any, Any, Result], wanted: Callable[[], object], changed: Signal
+) -> asyncio.Future[Result] | None:
+    """Does work as long as somebody wants its outcome, which is looked at whenever that may have changed.
+
+    Returns:
+        The outcome, which has come; None if the work was given up.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            if not wanted():
+                return None
+            change = changed.future()
+            try:
+                await asyncio.wait((task, change), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.forget(change)
+        return task
+    finally:
+        if not task.done():
+            await reap(task)
+        elif not task.cancelled():
+            # Seen, even where this was cancelled in the same turn.
+            task.exception()

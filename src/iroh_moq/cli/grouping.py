@@ -29,7 +29,7 @@ _MAX_PIECE = 1024 * 1024
 """A line longer than this becomes several frames."""
 
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_SPEC = re.compile(r"(?P<kind>[a-z]+)(?::(?P<size>\d+)(?P<unit>[kmg]?)(?:x(?P<count>\d+))?)?", re.IGNORECASE)
+_SPEC = re.compile(r"(?P<kind>[a-z]+)(?::(?P<size>\d{1,18})(?P<unit>[kmg]?)(?:x(?P<count>\d{1,18}))?)?", re.IGNORECASE)
 
 
 class Grouping(Protocol):

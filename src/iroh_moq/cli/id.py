@@ -36,12 +36,10 @@ def show_id(key_file: str | None, as_json: bool) -> None:
     new = not path.exists()
     try:
         endpoint_id = str(SecretKey.from_bytes(load_or_create_key(path)).public())
+        click.echo(json.dumps({"id": endpoint_id, "key_file": str(path), "new": new}) if as_json else endpoint_id)
     except Error as error:
         raise Failure(Exit.USAGE, str(error)) from error
     except OSError as error:
         raise Failure(Exit.FAILED, str(error)) from error
-    if as_json:
-        click.echo(json.dumps({"id": endpoint_id, "key_file": str(path), "new": new}))
-        return
-    click.echo(endpoint_id)
-    say(f"The key is {'a new one, ' if new else ''}in {path}: give that to --key-file.")
+    if not as_json:
+        say(f"The key is {'a new one, ' if new else ''}in {path}: give that to --key-file.")

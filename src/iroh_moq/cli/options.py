@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from .run import Exit, Failure, run
 __all__ = [
     "DEFAULT_TRACK",
     "EndpointOptions",
+    "Seconds",
     "json_option",
     "logging_options",
     "name_argument",
@@ -55,6 +57,16 @@ def _checked(check: Callable[[str], object]) -> Callable[[str], Any]:
             raise Failure(Exit.USAGE, str(error)) from error
 
     return convert
+
+
+class Seconds(click.FloatRange):
+    """A time: a number, and one that ends."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a time in seconds", param, ctx)
+        return seconds
 
 
 def peers(text: str) -> frozenset[str]:
@@ -162,7 +174,7 @@ name_argument = click.argument("name", type=_checked(normalize_path))
 
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help="How long to wait for the peer and its broadcast. Without it, the broadcast may take for ever.",
 )

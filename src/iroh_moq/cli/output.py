@@ -32,6 +32,8 @@ class Output:
 
     def __init__(self, path: str | None = None) -> None:
         if path is None:
+            if sys.stdout is None:
+                raise OSError("standard output is closed")
             self._descriptor = sys.stdout.fileno()
         else:
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
@@ -106,7 +108,7 @@ def progress(text: Callable[[], str], *, beside: bool) -> AbstractContextManager
 
     Not if the bytes of a stream go to a terminal, or come from one, ``beside`` it.
     """
-    if beside or not sys.stderr.isatty():
+    if beside or sys.stderr is None or not sys.stderr.isatty():
         return nullcontext()
     # Only here, as it would double the time in which --help answers.
     from .live import line  # noqa: PLC0415

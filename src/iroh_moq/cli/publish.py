@@ -160,4 +160,4 @@ def _state(feed: Feed) -> str:
 
 
 def _reads_terminal(feeds: Sequence[Feed]) -> bool:
-    return any(feed.source == STDIN for feed in feeds) and sys.stdin.isatty()
+    return any(feed.source == STDIN for feed in feeds) and sys.stdin is not None and sys.stdin.isatty()

@@ -15,6 +15,7 @@ from ..model import GroupConsumer, TrackConsumer
 from .options import (
     DEFAULT_TRACK,
     EndpointOptions,
+    Seconds,
     json_option,
     name_argument,
     only,
@@ -66,7 +67,7 @@ _END_OF_GROUP = {"framed": bytes(4)}
 )
 @click.option(
     "--max-latency",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Skip groups that come later than this after a newer one. Without it, the publisher's cache decides.",
 )

@@ -18,6 +18,7 @@ from ..transport import PathStats
 from .options import (
     DEFAULT_TRACK,
     EndpointOptions,
+    Seconds,
     json_option,
     name_argument,
     only,
@@ -105,7 +106,7 @@ class _Watched:
     default=(DEFAULT_TRACK,),
     help="A track to watch; repeatable.",
 )
-@click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, metavar="SECONDS", help="How often to look.")
+@click.option("--interval", type=Seconds(min=0.05), default=1.0, metavar="SECONDS", help="How often to look.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N intervals.")
 @reconnect_option
 @timeout_option

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Coroutine
 from copy import copy
-from typing import Any
 
-from ..aio import reap
+from ..aio import Signal, while_wanted
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
 from ..limits import Limits
 from ..model.cache import Cache
@@ -43,6 +40,14 @@ class Fetching:
         self._group.time = 0
         self._consumer: GroupConsumer | None = GroupConsumer(self._group)
 
+    def is_wanted(self) -> bool:
+        """Whether anybody who could read the group has not thrown it away; looked at whenever it has ``changed``."""
+        return bool(self._group.cursors)
+
+    @property
+    def changed(self) -> Signal:
+        return self._group.progress
+
     async def begun(self) -> GroupConsumer:
         """The group, as soon as any of it is here.
 
@@ -66,7 +71,10 @@ class Fetching:
             try:
                 send.set_priority(CONTROL_PRIORITY)
                 await send.write(self._request.encode())
-                await self._while_wanted(self._read(recv))
+                read = await while_wanted(self._read(recv), self.is_wanted, self.changed)
+                if read is None:
+                    raise MoqError(ErrorCode.CANCEL, f"nobody wants {self._what()}")
+                read.result()
             except BaseException as error:
                 code = error.code if isinstance(error, MoqError) else ErrorCode.CANCEL
                 send.reset(code)
@@ -89,22 +97,6 @@ class Fetching:
 
     def _fail(self, error: Error) -> None:
         self._group.fail(error, discard=False)
-
-    async def _while_wanted(self, reading: Coroutine[Any, Any, None]) -> None:
-        """Reads until the end, unless everybody who could read the group has thrown it away."""
-        group, task = self._group, asyncio.ensure_future(reading)
-        try:
-            while not task.done():
-                if not group.cursors:
-                    raise MoqError(ErrorCode.CANCEL, f"nobody wants {self._what()}")
-                moved = group.progress.future()
-                try:
-                    await asyncio.wait((task, moved), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    group.progress.forget(moved)
-            task.result()
-        finally:
-            await reap(task)
 
     async def _read(self, recv: RecvStream) -> None:
         decoder, group = self._decoder, self._group

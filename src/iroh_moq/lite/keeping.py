@@ -25,6 +25,9 @@ the end of what it announces at first."""
 _HEADS = 1 << 16
 """How many groups are remembered by their first frames."""
 
+_AHEAD = 1 << 16
+"""How many groups may have overtaken one that is still waited for."""
+
 
 class Progress:
     """How far a track has come, over all connections, and how the peer's numbers relate to ours.
@@ -60,7 +63,13 @@ class Progress:
     def begun(self, number: int) -> None:
         """A group has begun; an older one may still be on its way."""
         if number >= self.through:
-            self._ahead.add(number)
+            ahead = self._ahead
+            ahead.add(number)
+            if len(ahead) > _AHEAD:
+                # Whatever is this far behind is not waited for any more, as one that never says what it is would
+                # keep all of them in mind.
+                self.through = max(ahead) + 1
+                ahead.clear()
 
     def begins_with(self, number: int, frame: bytes) -> None:
         """The first frame of a group has come."""
@@ -68,6 +77,11 @@ class Progress:
         heads[number] = hash(frame)
         if len(heads) > _HEADS:
             del heads[next(iter(heads))]
+
+    def began_with(self, number: int, frame: bytes) -> bool:
+        """Whether a group may be the one of that number which has begun before."""
+        head = self._heads.get(number)
+        return head is None or head == hash(frame)
 
     def reached(self, number: int, track: TrackState) -> None:
         """A group has come, and none before it is on its way any more."""
@@ -77,7 +91,7 @@ class Progress:
                 self._ahead = {ahead for ahead in self._ahead if ahead > number}
         if self._open:
             for sequence in [sequence for sequence in self._open if sequence < number]:
-                self._give_up(track, self._open.pop(sequence))
+                self.give_up(track, self._open.pop(sequence))
         if self._early:
             settled = [group for group in self._early if group.sequence <= number]
             self._early = [group for group in self._early if group.sequence > number]
@@ -87,7 +101,7 @@ class Progress:
     def completed(self, track: TrackState) -> None:
         """No group of the track will come any more."""
         for group in self._open.values():
-            self._give_up(track, group)
+            self.give_up(track, group)
         self._open.clear()
         early, self._early = self._early, []
         for group in early:
@@ -109,7 +123,7 @@ class Progress:
                 if reliable or sequence == track.latest:
                     self._open[sequence] = group
                 else:
-                    self._give_up(track, group)
+                    self.give_up(track, group)
             if group.early and not reliable:
                 track.settle(group)
         self.first = min([self.through, *self._open])
@@ -152,7 +166,7 @@ class Progress:
         return self._open.pop(number, None)
 
     @staticmethod
-    def _give_up(track: TrackState, group: GroupState) -> None:
+    def give_up(track: TrackState, group: GroupState) -> None:
         """The rest of a group will not come."""
         track.forget(group, MoqError(ErrorCode.OLD, f"group {group.sequence} of track {track.name!r} was cut off"))
 

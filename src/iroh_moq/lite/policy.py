@@ -41,6 +41,20 @@ _REFUSALS = frozenset(
 )
 """Codes by which this side turns a peer's request down. With others, what it asked for has ended."""
 
+_MALFORMED = frozenset(
+    {
+        ErrorCode.DECODE,
+        ErrorCode.UNEXPECTED_STREAM,
+        ErrorCode.BOUNDS_EXCEEDED,
+        ErrorCode.DUPLICATE,
+        ErrorCode.WRONG_SIZE,
+        ErrorCode.PROTOCOL_VIOLATION,
+        ErrorCode.UNEXPECTED_MESSAGE,
+        ErrorCode.FRAME_TOO_LARGE,
+    }
+)
+"""Those of them that no peer has reason to cause, and that are worth a warning."""
+
 NO_OFFERS: Mapping[str, Offer] = MappingProxyType({})
 
 
@@ -156,7 +170,7 @@ class Policy:
             logger: that of the layer.
             what: a word for it.
             error: says why.
-            level: of the line in the log, where the reason has none of its own.
+            level: of the line in the log, where what the peer has sent is not worth a warning anyway.
             about: the names of the broadcast and the track, where there are any.
         """
         broadcast, track = about or (None, None)
@@ -164,6 +178,8 @@ class Policy:
             reason, level = error.reason, logging.WARNING
         elif error.code in _REFUSALS:
             reason = code_label(error.code)
+            if error.code in _MALFORMED:
+                level = logging.WARNING
         else:
             extra = fields(peer=self.peer, broadcast=broadcast, track=track)
             logger.info("%s of %s ended: %s", what, self.peer, error, extra=extra)

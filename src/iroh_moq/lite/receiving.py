@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 from ..aio import Signal, TaskScope
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, canonical
@@ -67,6 +67,9 @@ _READS = 4
 _TURN = 1024 * 1024
 """Streams, reads of a new one, and bytes of one that has a task, in one turn of the loop at most, so that
 others have theirs."""
+
+_SWEEP = 256
+"""How many groups that have overtaken a stream are kept in mind before it is looked which of them still matter."""
 
 _LOST = frozenset({ErrorCode.OLD, ErrorCode.EVICTED})
 """How a publisher resets groups that it gave up to keep up."""
@@ -341,6 +344,7 @@ class _GroupReceiver:
         "_group",
         "_over",
         "_receiver",
+        "_resumes",
         "_skip",
         "_stream",
         "_subscription",
@@ -361,6 +365,8 @@ class _GroupReceiver:
         self._charged = 0
         self._over = False
         """Whether no more of it will be taken in."""
+        self._resumes = False
+        """Whether it goes on with a group that was cut off, and has brought none of that yet."""
         self._skip = 0
         """How many of the frames to come we have."""
         self._task: asyncio.Task[None] | None = None
@@ -468,13 +474,7 @@ class _GroupReceiver:
         group, more = self._group, 0
         if group is None:
             if decoder.group is None:
-                if decoder.error is not None:
-                    raise decoder.error
-                if decoder.setup is not None:
-                    self._receiver.set_up(decoder.setup)
-                    self._stream.stop(ErrorCode.CANCEL)
-                    return True
-                return False
+                return self._is_no_group()
             group = self._begin(decoder.group.subscribe, decoder.group.sequence)
             if group is None:
                 self._stream.stop(ErrorCode.CANCEL)
@@ -486,19 +486,7 @@ class _GroupReceiver:
             more += decoder.buffered - self._charged
             self._charged = decoder.buffered
         if frames and not group.closed:
-            times = decoder.times
-            progress = None if self._subscription is None else self._subscription.progress
-            if progress is not None and not group.trimmed + len(group.frames):
-                progress.begins_with(group.sequence, frames[0])
-            if self._skip:
-                skipped = min(self._skip, len(frames))
-                self._skip -= skipped
-                frames, times = frames[skipped:], None if times is None else times[skipped:]
-            before, counters = group.size, self._receiver.counters
-            group.extend(frames, times)
-            counters.frames_received += len(frames)
-            counters.bytes_received += group.size - before
-            more += group.size - before + FRAME_OVERHEAD * len(frames)
+            more += self._add(group, frames, decoder.times)
         if more > 0:
             self.weight += more
             self._receiver.budget.spend(more)
@@ -509,6 +497,38 @@ class _GroupReceiver:
         if decoder.error is not None:
             raise decoder.error
         return False
+
+    def _is_no_group(self) -> bool:
+        """The stream has not said what group it is: whether that is because it is something else."""
+        decoder = self._decoder
+        if decoder.error is not None:
+            raise decoder.error
+        if decoder.setup is None:
+            return False
+        self._receiver.set_up(decoder.setup)
+        self._stream.stop(ErrorCode.CANCEL)
+        return True
+
+    def _add(self, group: GroupState, frames: list[bytes], times: list[int] | None) -> int:
+        """Adds frames to the group, but for those that it has from an earlier connection; what that costs."""
+        subscription = self._subscription
+        if subscription is not None and (progress := subscription.progress) is not None:
+            if not group.trimmed + len(group.frames):
+                progress.begins_with(group.sequence, frames[0])
+            elif self._resumes and not progress.began_with(group.sequence, frames[0]):
+                # The peer was restarted and counts anew, and this is another group than the one that was cut off.
+                progress.give_up(subscription.track, group)
+                return 0
+            self._resumes = False
+            if self._skip:
+                skipped = min(self._skip, len(frames))
+                self._skip -= skipped
+                frames, times = frames[skipped:], None if times is None else times[skipped:]
+        before, counters = group.size, self._receiver.counters
+        group.extend(frames, times)
+        counters.frames_received += len(frames)
+        counters.bytes_received += group.size - before
+        return group.size - before + FRAME_OVERHEAD * len(frames)
 
     def _begin(self, subscribe: int, sequence: int) -> GroupState | None:
         """The group has said what it is: begins it, if it is still wanted."""
@@ -537,24 +557,24 @@ class _GroupReceiver:
             subscription.began = None
         if self._task is not None:
             subscription.add(self._task)
-        if self._receiver.arrivals.begun(self._arrival):
+        behind = self._receiver.arrivals.begun(self._arrival)
+        if behind is not None:
             group.early = group.overtook = True
-            self._receiver.arrivals.call_when_settled(
-                self._arrival, partial(subscription.track.settle, group), partial(subscription.lose, group)
-            )
+            behind.add(group, subscription)
         return group
 
     def _again(self, sequence: int, subscription: Receiving, progress: Progress) -> GroupState | None:
         """Takes note of a group where a loss is to be survived; the group it goes on with, if that cut it off."""
-        reached = partial(progress.reached, sequence, subscription.track)
         progress.begun(sequence)
         group = progress.take_open(sequence)
         if group is not None:
             self._skip = group.trimmed + len(group.frames)
-        if self._receiver.arrivals.is_early(self._arrival):
-            self._receiver.arrivals.call_when_settled(self._arrival, reached)
+            self._resumes = self._skip > 0
+        behind = self._receiver.arrivals.before(self._arrival)
+        if behind is None:
+            progress.reached(sequence, subscription.track)
         else:
-            reached()
+            behind.reach(sequence, subscription)
         return group
 
     def _failed(self, error: Error) -> None:
@@ -600,6 +620,55 @@ class _GroupReceiver:
             self._subscription.remove(self._task)
 
 
+class _Behind:
+    """What has overtaken a stream that has not said what it is."""
+
+    __slots__ = ("_groups", "_most", "_reached")
+
+    def __init__(self) -> None:
+        self._groups: dict[GroupState, Receiving] = {}
+        self._reached: dict[Receiving, int] = {}
+        """By subscription that survives a loss, the highest number that has come."""
+        self._most = _SWEEP
+
+    def add(self, group: GroupState, subscription: Receiving) -> None:
+        """A group that is early."""
+        groups = self._groups
+        groups[group] = subscription
+        if len(groups) > self._most:
+            # Those that have left the cache are nobody's concern, and one such stream can outlast very many.
+            self._groups = {
+                group: subscription for group, subscription in groups.items() if subscription.track.keeps(group)
+            }
+            self._most = 2 * len(self._groups) + _SWEEP
+
+    def reach(self, number: int, subscription: Receiving) -> None:
+        """A group of a track whose progress is followed has come."""
+        self._reached[subscription] = max(number, self._reached.get(subscription, 0))
+
+    def merge(self, other: _Behind) -> None:
+        """What had overtaken another such stream has overtaken this one as well."""
+        if len(other._groups) > len(self._groups):
+            self._groups, other._groups = other._groups, self._groups
+            self._most = other._most
+        self._groups.update(other._groups)
+        for subscription, number in other._reached.items():
+            self.reach(number, subscription)
+
+    def settle(self) -> None:
+        """The stream has said what it is, and none before it has still to."""
+        for subscription, number in self._reached.items():
+            if subscription.progress is not None:
+                subscription.progress.reached(number, subscription.track)
+        for group, subscription in self._groups.items():
+            subscription.track.settle(group)
+
+    def lose(self) -> None:
+        """It never will."""
+        for group, subscription in self._groups.items():
+            subscription.lose(group)
+
+
 class _Arrivals:
     """Streams in the order in which the publisher opened them, and which of them are still nameless.
 
@@ -607,12 +676,14 @@ class _Arrivals:
     older group of its track could still come. It is settled when no such stream is left before it.
     """
 
-    __slots__ = ("_changed", "_count", "_early", "_nameless")
+    __slots__ = ("_behind", "_changed", "_count", "_nameless")
 
     def __init__(self) -> None:
         self._count = 0
-        self._nameless: dict[int, None] = {}
-        self._early: dict[int, list[tuple[Callable[[], None], Callable[[], None] | None]]] = {}
+        self._nameless: list[int] = []
+        """In ascending order."""
+        self._behind: dict[int, _Behind] = {}
+        """By nameless stream, what was opened after it and before the next one of those."""
         self._changed = Signal()
 
     def count(self) -> int:
@@ -621,43 +692,48 @@ class _Arrivals:
         return self._count
 
     def add(self, arrival: int) -> None:
-        """A stream has not said what it is."""
-        self._nameless[arrival] = None
+        """The latest stream has not said what it is."""
+        self._nameless.append(arrival)
 
-    def begun(self, arrival: int) -> bool:
-        """A stream has said what it is; whether it is early."""
+    def begun(self, arrival: int) -> _Behind | None:
+        """A stream has said what it is; what it belongs to if it is early."""
         self.remove(arrival)
-        return self.is_early(arrival)
+        return self.before(arrival)
 
-    def is_early(self, arrival: int) -> bool:
-        return bool(self._nameless) and next(iter(self._nameless)) < arrival
-
-    def call_when_settled(self, arrival: int, call: Callable[[], None], lost: Callable[[], None] | None = None) -> None:
-        """Calls something as soon as a stream is early no more; or something else if the connection ends before."""
-        self._early.setdefault(arrival, []).append((call, lost))
+    def before(self, arrival: int) -> _Behind | None:
+        """What a stream belongs to if it is early: with others that have overtaken the same."""
+        index = bisect_left(self._nameless, arrival)
+        if not index:
+            return None
+        nameless = self._nameless[index - 1]
+        behind = self._behind.get(nameless)
+        if behind is None:
+            behind = self._behind[nameless] = _Behind()
+        return behind
 
     def remove(self, arrival: int) -> None:
-        if arrival not in self._nameless:
+        index = bisect_left(self._nameless, arrival)
+        if index == len(self._nameless) or self._nameless[index] != arrival:
             return
-        del self._nameless[arrival]
-        first = next(iter(self._nameless), self._count + 1)
-        if self._early:
-            for settled in [early for early in self._early if early < first]:
-                for call, _ in self._early.pop(settled):
-                    call()
+        del self._nameless[index]
+        behind = self._behind.pop(arrival, None)
+        if behind is not None:
+            earlier = self.before(arrival)
+            if earlier is None:
+                behind.settle()
+            else:
+                earlier.merge(behind)
         self._changed.notify()
 
     def lost(self, *, kept: bool) -> None:
         """The connection has ended. If another follows, what is early stays so until then."""
-        early, self._early = self._early, {}
+        lost, self._behind = self._behind, {}
         if not kept:
-            for calls in early.values():
-                for _, lost in calls:
-                    if lost is not None:
-                        lost()
+            for behind in lost.values():
+                behind.lose()
 
     async def settled(self) -> None:
         """Waits until every stream accepted so far has said what it is."""
         last = self._count
-        while self._nameless and next(iter(self._nameless)) <= last:
+        while self._nameless and self._nameless[0] <= last:
             await self._changed.wait()

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
-from ..aio import TaskScope, reap
+from ..aio import Signal, TaskScope, reap, while_wanted
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, SessionError, canonical
 from ..log import fields
 from ..model.broadcast import BroadcastState
@@ -47,6 +48,9 @@ __all__ = ["Subscriber"]
 
 logger = logging.getLogger("iroh_moq.lite.subscriber")
 
+_LEAVING = 1.0
+"""Seconds between the end of the announcements and that of the connection in which they are taken for the same."""
+
 
 class Subscriber:
     """Brings one peer's broadcasts into an origin."""
@@ -74,8 +78,11 @@ class Subscriber:
         self._next_id = 0
         self._over = False
         self._announced: dict[str, BroadcastState] = {}
-        self._asked: dict[str, BroadcastState] = kept.attached()
-        """The broadcasts that were asked for by name, without an announcement."""
+        if kept.enabled:
+            # The peer may have stopped announcing before, and begins anew.
+            origin.reopen()
+        self._asked = WeakValueDictionary(kept.attached())
+        """The broadcasts that were asked for by name, without an announcement, as long as somebody has them."""
         for path, broadcast in self._asked.items():
             self._bind(path, broadcast)
             self._resume(broadcast)
@@ -112,9 +119,23 @@ class Subscriber:
         except ConnectionLost:
             # The session's end takes everything with it, and says why.
             return
+        if await self._is_leaving():
+            return
         for path in list(self._announced):
             self._retract(path)
         self._origin.close(None)
+
+    async def _is_leaving(self) -> bool:
+        """Whether the announcements were only the first part of the connection to end, as where a peer goes whose
+        tasks end before it does. What was announced waits for its next connection then."""
+        if not self._kept.enabled:
+            return False
+        try:
+            async with asyncio.timeout(_LEAVING):
+                await self._transport.closed()
+        except TimeoutError:
+            return False
+        return True
 
     def _hear(self, announce: Announce, publisher: tuple[int, ...]) -> None:
         path, announced = announce.suffix, self._announced
@@ -218,7 +239,8 @@ class Subscriber:
         self._tasks.spawn(self._run_subscription(subscription), f"subscribe {path} {track.name}")
         # After it, as its groups are what is waited for.
         if self._version.track_info:
-            self._tasks.spawn(self._learn(path, track), f"track info {path} {track.name}")
+            learning = self._learn(path, track, lambda: track.readers, track.demand)
+            self._tasks.spawn(learning, f"track info {path} {track.name}")
         else:
             track.not_informed(unsupported(self._version, "properties of tracks"))
 
@@ -278,14 +300,9 @@ class Subscriber:
         async with TrackConsumer(glance, Subscription(priority=wishes.priority)) as consumer:
             self._start(subscription.path, subscription.broadcast, glance, None, glance=True)
             try:
-                group = await consumer.recv_group()
-                if group is None:
-                    return
-                head = None
-                if group.sequence + progress.offset < progress.through:
-                    frame = await group.read_frame()
-                    head = None if frame is None else hash(frame)
-                progress.meet(group.sequence, head, track, wishes.reliable)
+                latest = await while_wanted(_look(consumer, progress), lambda: track.readers, track.demand)
+                if latest is not None and (found := latest.result()) is not None:
+                    progress.meet(*found, track, wishes.reliable)
             except SessionClosed as error:
                 raise ConnectionLost(error.error) from error
 
@@ -400,10 +417,12 @@ class Subscriber:
         except ConnectionLost as error:
             raise SessionClosed(error.error) from error
 
-    async def _learn(self, path: str, track: TrackState) -> None:
-        """Has a track told what it is."""
+    async def _learn(self, path: str, track: TrackState, wanted: Callable[[], object], changed: Signal) -> None:
+        """Has a track told what it is, as long as anybody reads it."""
         try:
-            track.inform(await self._inquire(path, track.name))
+            info = await while_wanted(self._inquire(path, track.name), wanted, changed)
+            if info is not None:
+                track.inform(info.result())
         except Error as error:
             track.not_informed(error)
         finally:
@@ -425,7 +444,8 @@ class Subscriber:
             raise SessionClosed(self._transport.close_error)
         fetching = Fetching(self._transport, self._version, Fetch(path, name, priority, sequence), self._limits)
         fetching.track.info = None
-        self._tasks.spawn(self._learn(path, fetching.track), f"track info {path} {name}")
+        learning = self._learn(path, fetching.track, fetching.is_wanted, fetching.changed)
+        self._tasks.spawn(learning, f"track info {path} {name}")
         task = self._tasks.spawn(fetching.run(), f"fetch {path} {name} {sequence}")
         try:
             return await fetching.begun()
@@ -473,7 +493,7 @@ class Subscriber:
         kept = self._kept.enabled and (replaced or self._kept.keeps(error.error))
         self._receiver.arrivals.lost(kept=kept)
         if kept:
-            self._kept.park(self._announced, self._asked, error.error)
+            self._kept.park(self._announced, dict(self._asked), error.error)
             for subscription in self._receiver.subscriptions.values():
                 self._park(subscription)
             return
@@ -506,3 +526,12 @@ class _Source:
 
 def _unread(track: TrackState) -> MoqError:
     return MoqError(ErrorCode.CANCEL, f"track {track.name!r} is read by nobody")
+
+
+async def _look(consumer: TrackConsumer, progress: Progress) -> tuple[int, int | None] | None:
+    """The latest group of a track, and the hash of its first frame if that is needed to tell what it is."""
+    group = await consumer.recv_group()
+    if group is None:
+        return None
+    frame = await group.read_frame() if group.sequence + progress.offset < progress.through else None
+    return group.sequence, None if frame is None else hash(frame)

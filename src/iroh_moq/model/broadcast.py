@@ -61,6 +61,7 @@ class BroadcastState:
     """What a broadcast's producer and consumers share."""
 
     __slots__ = (
+        "__weakref__",
         "cache",
         "changed",
         "dynamic",

@@ -95,6 +95,10 @@ class OriginState:
                 if not waiter.done():
                     waiter.set_exception(self.ending())
 
+    def reopen(self) -> None:
+        """Announcements may come again."""
+        self.closed, self.error = False, None
+
     def ending(self) -> Error:
         if self.error is not None:
             return copy(self.error)

@@ -397,9 +397,13 @@ class TrackState:
             # It may be the last one that a reader has waited for, which hears of the end now.
             self.changed.notify()
 
+    def keeps(self, group: GroupState) -> bool:
+        """Whether a group is in the cache."""
+        return self.groups.get(group.sequence) is group
+
     def forget(self, group: GroupState, error: MoqError) -> None:
         """Drops a group that never came whole; consumers that have begun it get the error."""
-        if self.groups.get(group.sequence) is group:
+        if self.keeps(group):
             self._drop(group, error)
 
     async def room(self, group: GroupState, limit: int, ahead: int) -> None:
@@ -758,6 +762,9 @@ class TrackConsumer:
         self._state = state
         self._reader = state.attach(subscription)
         self._current: GroupConsumer | None = None
+        """The group that is read frame by frame."""
+        self._reading = False
+        self._read_over = Signal()
         self._closed = False
 
     @property
@@ -824,11 +831,7 @@ class TrackConsumer:
         Raises:
             MoqError, SessionClosed: as :meth:`next_group`.
         """
-        while (group := await self._current_group()) is not None:
-            frame = await self._of_current(group.read_frame())
-            if frame is not None:
-                return frame
-        return None
+        return await self._read(GroupConsumer.read_frame)
 
     async def read_timed_frame(self) -> TimedFrame | None:
         """As :meth:`read_frame`, with the frame's timestamp; see `GroupConsumer.read_timed_frame`.
@@ -836,29 +839,32 @@ class TrackConsumer:
         Raises:
             MoqError, SessionClosed: as :meth:`next_group`.
         """
-        while (group := await self._current_group()) is not None:
-            frame = await self._of_current(group.read_timed_frame())
-            if frame is not None:
-                return frame
-        return None
+        return await self._read(GroupConsumer.read_timed_frame)
 
-    async def _current_group(self) -> GroupConsumer | None:
-        if self._current is None:
-            self._current = await self.next_group()
-        return self._current
-
-    async def _of_current(self, reading: Awaitable[Frame | None]) -> Frame | None:
-        """What a read of the current group gives; None at its end, which is left for the next one."""
+    async def _read(self, read: Callable[[GroupConsumer], Awaitable[Frame | None]]) -> Frame | None:
+        """The next frame of the track. Of several tasks that read, each waits its turn."""
+        while self._reading:
+            await self._read_over.wait()
+        self._reading = True
         try:
-            frame = await reading
-        except MoqError as error:
-            self._leave_current()
-            if error.code not in _SKIPPED:
-                raise
-            return None
-        if frame is None:
-            self._leave_current()
-        return frame
+            while True:
+                if self._current is None:
+                    self._current = await self.next_group()
+                if self._current is None:
+                    return None
+                try:
+                    frame = await read(self._current)
+                except MoqError as error:
+                    self._leave_current()
+                    if error.code not in _SKIPPED:
+                        raise
+                    continue
+                if frame is not None:
+                    return frame
+                self._leave_current()
+        finally:
+            self._reading = False
+            self._read_over.notify()
 
     def _leave_current(self) -> None:
         """Lets go of the current group: who waits for the next one still has it at hand, and would hold it."""
