@@ -8,12 +8,18 @@ from . import base
 FUNCTIONS: Sequence[str]
 CHECKSUMS: dict[str, int]
 CONTRACT: int
+PROGRESS: int
+"""The address of the function to which the library reports."""
 
 def bind(addresses: Sequence[int]) -> None:
     """Takes the addresses of `FUNCTIONS`, in their order."""
 
 def counted_calls() -> int:
     """How many operations of the library were ever started."""
+
+def package_waits(loop: asyncio.AbstractEventLoop, future: asyncio.Future[int]) -> int:
+    """Has a future told what the library will report to `PROGRESS` for one of the package's own calls, and returns the
+    number that goes with that."""
 
 class Driver:
     """The operations of one event loop."""

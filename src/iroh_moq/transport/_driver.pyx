@@ -16,6 +16,7 @@ its object goes; a future, when it is complete or given up, whichever comes firs
 
 import os
 import weakref
+from asyncio import get_running_loop
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -210,11 +211,25 @@ def counted_calls():
 
 
 def _forked():
-    global generation
+    global generation, package_read_fd
     generation += 1
+    # The descriptor is the parent's as well, and whoever reads takes what was meant for the other.
+    package_read_fd = -1
+    package_loops.clear()
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+cdef tuple new_wake_fds():
+    """What a loop reads, and what wakes it when it is written."""
+    if hasattr(os, "eventfd"):
+        fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return fd, fd
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    os.set_blocking(write_fd, False)
+    return read_fd, write_fd
 
 
 # Values across the border
@@ -541,13 +556,7 @@ cdef class Driver:
         self.generation = generation
         self.loop_ref = weakref.ref(loop)
         self.armed = set()
-        if hasattr(os, "eventfd"):
-            self.read_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self.queue.wake_fd = self.read_fd
-        else:
-            self.read_fd, self.queue.wake_fd = os.pipe()
-            os.set_blocking(self.read_fd, False)
-            os.set_blocking(self.queue.wake_fd, False)
+        self.read_fd, self.queue.wake_fd = new_wake_fds()
         self.closed = False
         loop.add_reader(self.read_fd, _Reader(self))
 
@@ -643,6 +652,82 @@ cdef class _Reader:
 
     def __del__(self):
         self.driver.close()
+
+
+# The package's own calls
+#
+# The library reports on those to a function that it is given with a number, and does so with a connection's lock
+# held. Were that function Python, its thread would wait for the GIL, and the thread that has the GIL for the lock, in
+# a call of this driver. So it is `progress`, and the number stands for a `Continuation`. All loops watch one
+# descriptor, which is never closed: a report may come when the loop that waited for it has long been closed.
+
+cdef op_queue package_queue
+cdef int package_read_fd = -1
+cdef set package_waiting = set()
+cdef object package_loops = weakref.WeakSet()
+cdef list package_told = []
+
+PROGRESS = <uint64_t><uintptr_t>&progress
+
+
+cdef class Continuation:
+    """A future of the package's, which waits for one report."""
+    cdef op c
+    cdef object loop
+    cdef object future
+
+    def __cinit__(self):
+        self.c.queue = &package_queue
+        self.c.owner = <void *>self
+
+
+def package_waits(loop, future):
+    """Has a future told what the library will report, and returns what that goes by."""
+    cdef Continuation continuation = Continuation.__new__(Continuation)
+    if loop not in package_loops:
+        watch_package(loop)
+    continuation.loop = loop
+    continuation.future = future
+    op_start_poll(&continuation.c)
+    op_end_poll(&continuation.c)
+    package_waiting.add(continuation)
+    return <uint64_t><uintptr_t>&continuation.c
+
+
+cdef int watch_package(object loop) except -1:
+    global package_read_fd
+    if package_read_fd < 0:
+        package_read_fd, package_queue.wake_fd = new_wake_fds()
+    loop.add_reader(package_read_fd, tell_package)
+    package_loops.add(loop)
+    return 0
+
+
+def tell_package():
+    """Tells the futures of all loops what was reported."""
+    cdef uint64_t signals[64]
+    cdef op *taken
+    cdef Continuation continuation
+    read_descriptor(package_read_fd, signals, sizeof(signals))
+    taken = op_take_all(&package_queue)
+    while taken != NULL:
+        continuation = <Continuation>taken.owner
+        taken = taken.next
+        package_waiting.discard(continuation)
+        code = 0 if op_state(&continuation.c) == OP_READY else 1
+        package_told.append((continuation.loop, continuation.future, code))
+    # What an interrupt keeps from being told now is told with the next.
+    while package_told:
+        loop, future, code = package_told.pop(0)
+        if loop is get_running_loop():
+            tell_future(future, code)
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(tell_future, future, code)
+
+
+def tell_future(future, code):
+    if not future.done():
+        future.set_result(code)
 
 
 # Streams

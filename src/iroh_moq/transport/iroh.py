@@ -12,7 +12,7 @@ from .iroh_package import PackageTransport
 
 __all__ = ["IrohTransport", "iroh_transport"]
 
-iroh_callbacks.install()
+iroh_callbacks.install(driver.module)
 
 
 def iroh_transport(
