@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import re
 import shlex
 import signal
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -324,6 +326,13 @@ def test_a_file_that_names_nobody_to_allow(tmp_path: Path, content: bytes, compl
 # The end
 
 
+def large_file(folder: Path) -> Path:
+    """More than a publisher runs ahead, and than pipes hold."""
+    file = folder / "file"
+    file.write_bytes(random.Random(5).randbytes(100 << 20))
+    return file
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("how", [(), ("--reliable",)])
 async def test_interrupted(number: signal.Signals, code: int, how: tuple[str, ...]) -> None:
@@ -340,6 +349,72 @@ async def test_interrupted(number: signal.Signals, code: int, how: tuple[str, ..
     assert published.json == [{"event": "finished", "tracks": {"data": {"groups": 1, "frames": 1, "bytes": 4}}}]
     assert published.errors == ""
     assert (received.code, received.output) == (0, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [(), ("--reliable",)])
+async def test_interrupted_in_the_middle_of_a_file(
+    tmp_path: Path, number: signal.Signals, how: tuple[str, ...]
+) -> None:
+    """Nobody takes the part that it has for the whole."""
+    file = large_file(tmp_path)
+    async with (
+        publishing("x", "--file", str(file), "--reliable") as (publisher, ticket),
+        started("subscribe", *LOOPBACK, ticket, "x", *how) as subscriber,
+    ):
+        await subscriber.read(1)
+        publisher.signal(number)
+        # The interrupt was heard when this is there, and only then there is room for more.
+        assert await publisher.error_line() == f"interrupted in the middle of {file}"
+        published, received = await asyncio.gather(publisher.ends(), subscriber.ends())
+    assert published.code == 128 + number
+    assert received.code == 5
+    assert "the stream broke off" in received.errors
+
+
+async def test_restarted_in_the_middle_of_a_file(tmp_path: Path) -> None:
+    file, key = large_file(tmp_path), ("--key-file", str(tmp_path / "key"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    again = ("x", "--file", str(file), "--reliable", *key, "--bind", f"127.0.0.1:{port}")
+    async with publishing(*again) as (first, ticket), AsyncExitStack() as stack:
+        arguments = ("subscribe", *LOOPBACK, ticket, "x", "--reliable", "--reconnect")
+        subscriber = await stack.enter_async_context(started(*arguments))
+        begun = await subscriber.read(1)
+        first.signal(signal.SIGTERM)
+        assert (await first.ends()).code == 143
+        async with publishing(*again) as (second, _):
+            published, received = await asyncio.gather(second.ends(), subscriber.ends())
+    assert (published.code, received.code) == (0, 0)
+    assert hashlib.sha256(begun + received.output).digest() == hashlib.sha256(file.read_bytes()).digest()
+
+
+async def test_who_comes_after_one_that_has_left_gets_all_of_a_file(tmp_path: Path) -> None:
+    file = large_file(tmp_path)
+    async with publishing("x", "--file", str(file), "--reliable") as (publisher, ticket):
+        arguments = ("subscribe", *LOOPBACK, ticket, "x", "--reliable")
+        async with started(*arguments) as first:
+            await first.read(20 << 20)
+            first.signal(signal.SIGINT)
+            assert (await first.ends()).code == 130
+        assert "the next subscriber gets it from the beginning" in await publisher.error_line()
+        async with started(*arguments) as second:
+            published, received = await asyncio.gather(publisher.ends(), second.ends())
+    assert (published.code, received.code) == (0, 0)
+    assert hashlib.sha256(received.output).digest() == hashlib.sha256(file.read_bytes()).digest()
+    assert published.json[-1]["tracks"]["data"]["bytes"] == file.stat().st_size
+
+
+async def test_a_reliable_one_whose_subscriber_leaves_before_the_end_says_so() -> None:
+    async with publishing("x", "--reliable", "--group", "lines") as (publisher, ticket):
+        async with started("subscribe", *LOOPBACK, ticket, "x", "--reliable") as subscriber:
+            await publisher.write(b"one\n")
+            assert await subscriber.line() == "one"
+            subscriber.signal(signal.SIGINT)
+            assert (await subscriber.ends()).code == 130
+        ended = await publisher.ends()
+    assert (ended.code, ended.errors) == (6, "Error: no subscriber has stayed until it had all of it\n")
 
 
 async def test_interrupted_while_it_waits_for_a_subscriber() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from ..errors import ErrorCode
 from ..model import BroadcastProducer, GroupProducer
-from .grouping import Grouping, GroupingFactory, Piece, parse_grouping
+from .grouping import GroupingFactory, Piece, parse_grouping
 from .input import STDIN, Input, is_regular_file
 from .options import DEFAULT_TRACK, track_name
-from .output import Meter
+from .output import Meter, say
 from .run import Exit, Failure
 
 __all__ = ["Feed", "parse_feeds"]
@@ -20,21 +21,44 @@ _BACKLOG = 4 * 1024 * 1024
 class Feed:
     """One track of a broadcast, and the input that becomes it."""
 
-    def __init__(self, name: str, source: str, grouping: Grouping, broadcast: BroadcastProducer) -> None:
+    def __init__(self, name: str, source: str, grouping: GroupingFactory, broadcast: BroadcastProducer) -> None:
         self.name = name
         self.source = source
+        self._broadcast = broadcast
+        self._new_grouping = grouping
+        self._is_file = is_regular_file(source)
+        self._at_end = False
+        self._begin()
+
+    def _begin(self) -> None:
         self.meter = Meter()
-        self.track = broadcast.create_track(name)
-        self._grouping = grouping
+        self.track = self._broadcast.create_track(self.name)
+        self._grouping = self._new_grouping()
         self._group: GroupProducer | None = None
         self._latest: GroupProducer | None = None
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether more is known to be there than was written: that of a regular file."""
+        return self._is_file and not self._at_end
+
     async def run(self, *, reliable: bool) -> None:
-        """Writes the track to the end of its input; where that is reliable, no faster than it is read."""
+        """Writes the track to the end of its input; where that is reliable, no faster than it is read.
+
+        If all who read reliably have left before that, nobody has a whole file, and most of it may not be kept
+        any more. So whoever comes next gets it from the beginning.
+        """
         try:
             with Input(self.source) as source:
                 await source.open()
-                while data := await source.read():
+                while True:
+                    data = await source.read()
+                    if reliable and self._is_file and self.meter.frames and not self.track.is_used:
+                        await source.rewind()
+                        self._begin_again()
+                        continue
+                    if not data:
+                        break
                     if reliable:
                         await self.track.used()
                     self._write(self._grouping.feed(data))
@@ -43,8 +67,15 @@ class Feed:
                 if reliable and not self.meter.frames:
                     await self.track.used()
                 self._write(self._grouping.end())
+                self._at_end = True
         finally:
             self._end_group()
+
+    def _begin_again(self) -> None:
+        say(f"nobody has had all of track {self.name}; the next subscriber gets it from the beginning")
+        self._end_group()
+        self.track.abort(ErrorCode.CANCEL)
+        self._begin()
 
     def _write(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
@@ -76,7 +107,7 @@ def parse_feeds(
     feeds = []
     for name, source in sources.items():
         grouping = groupings.get(name) or groupings.get("") or _default_grouping(source)
-        feeds.append(Feed(name, source, grouping(), broadcast))
+        feeds.append(Feed(name, source, grouping, broadcast))
     return feeds
 
 

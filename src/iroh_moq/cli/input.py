@@ -29,6 +29,7 @@ class Input:
         else:
             self._descriptor = -1
         self._path = path
+        self._start = 0
         self._worker = Worker(f"input {path}")
 
     async def open(self) -> None:
@@ -37,6 +38,13 @@ class Input:
             self._descriptor = await self._worker.run(
                 partial(os.open, self._path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             )
+        if is_regular_file(self._path):
+            # Standard input may have been read before.
+            self._start = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+
+    async def rewind(self) -> None:
+        """Goes back to where a regular file began."""
+        await self._worker.run(partial(os.lseek, self._descriptor, self._start, os.SEEK_SET))
 
     async def read(self) -> bytes:
         """What there is, once there is something; empty at the end."""

@@ -17,6 +17,7 @@ from .grouping import GROUPING_HELP
 from .input import STDIN
 from .options import DEFAULT_TRACK, EndpointOptions, json_option, name_argument, only, peers, with_endpoint
 from .output import Output, progress, say
+from .run import Exit, Failure
 
 __all__ = ["publish"]
 
@@ -80,7 +81,8 @@ async def publish(
     """Publish standard input, or files, as broadcast NAME.
 
     Prints the ticket by which others subscribe, streams until the input ends, and exits once all
-    that subscribers still wait for has been delivered. Ctrl-C ends the input early.
+    that subscribers still wait for has been delivered. Ctrl-C ends the input early; in the middle of a
+    regular file it breaks the stream off, and who subscribes with --reconnect waits for it to come back.
 
     \b
       tail -f app.log | iroh-moq publish logs --group lines
@@ -101,7 +103,9 @@ async def publish(
                 _tell_how_to_subscribe(name, moq.ticket(), endpoint.network, feeds, reliable)
             try:
                 with progress(lambda: "; ".join(map(_state, feeds)), beside=_reads_terminal(feeds)):
-                    await _stream(feeds, reliable)
+                    await _stream(moq, feeds, reliable)
+                if reliable and moq.metrics().peer_subscriptions_completed < len(feeds):
+                    raise Failure(Exit.INCOMPLETE, "no subscriber has stayed until it had all of it")
             finally:
                 if as_json:
                     await output.json(event="finished", tracks={feed.name: feed.meter.counts for feed in feeds})
@@ -110,14 +114,22 @@ async def publish(
                         say(f"published track {feed.name}: {feed.meter}")
 
 
-async def _stream(feeds: Sequence[Feed], reliable: bool) -> None:
-    """Writes the tracks to the end of their inputs, and sees them delivered; an interrupt is such an end."""
+async def _stream(moq: Moq, feeds: Sequence[Feed], reliable: bool) -> None:
+    """Writes the tracks to the end of their inputs, and sees them delivered.
+
+    An interrupt is such an end, but not in the middle of a file: who has a part of one must not take it for all.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             for feed in feeds:
                 group.create_task(feed.run(reliable=reliable))
         await _finish(feeds)
     except asyncio.CancelledError:
+        if cut_off := [feed for feed in feeds if feed.is_cut_off and feed.meter.frames]:
+            say(f"interrupted in the middle of {', '.join(feed.source for feed in cut_off)}")
+            # Before the tracks end. For their readers that is a loss, after which they may come back.
+            await moq.shutdown()
+            raise
         try:
             async with asyncio.timeout(_GRACE):
                 await _finish(feeds)

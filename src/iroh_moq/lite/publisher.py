@@ -473,6 +473,7 @@ class _Serving:
             if serving.done():
                 if self._failure is not None:
                     raise self._failure
+                self._counters.peer_subscriptions_completed += 1
                 self._send.finish()
                 await self._send.acknowledged()
                 # What the connection has acknowledged may not have been read there yet, and would be lost
