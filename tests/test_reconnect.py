@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
-from iroh import EndpointAddr
+from iroh import Connection, Endpoint, EndpointAddr, SecretKey
 
 from iroh_moq import (
     ALPNS,
@@ -26,7 +26,10 @@ from iroh_moq import (
     TrackProducer,
 )
 from iroh_moq.lite.keeping import Kept
+from iroh_moq.lite.silence import fallen_silent
 from iroh_moq.reconnect import check_reconnect
+from iroh_moq.transport import TransportStats
+from tests.conftest import MakePair
 from tests.endpoints import PATIENCE, bare_endpoint, bound, published
 
 FAST = Reconnect(initial=0.01, maximum=0.2)
@@ -48,6 +51,9 @@ class TestPolicy:
             {"factor": 0.5},
             {"jitter": 2},
             {"attempts": 0},
+            {"timeout": 0},
+            {"silence": 5.0},
+            {"grace": -1},
             {"initial": float("nan")},
         ],
     )
@@ -55,7 +61,7 @@ class TestPolicy:
         with pytest.raises(InvalidArgument):
             Reconnect(**wrong)  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("wrong", [{"initial": "1"}, {"attempts": 1.5}, {"jitter": True}])
+    @pytest.mark.parametrize("wrong", [{"initial": "1"}, {"attempts": 1.5}, {"jitter": True}, {"grace": None}])
     def test_values_of_the_wrong_type(self, wrong: dict[str, object]) -> None:
         with pytest.raises(InvalidType):
             Reconnect(**wrong)  # type: ignore[arg-type]
@@ -368,6 +374,59 @@ class TestTheSession:
             await away(session)
             await subscriber.shutdown()
             assert (await session.closed()).code == 0
+
+
+class TestAPeerThatSaysNothing:
+    async def test_is_lost_after_a_while_and_dialled_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It was killed, and has come back with the same key and address: nothing of the old connection answers."""
+        key = SecretKey.generate().to_bytes()
+        async with bound() as subscriber, AsyncExitStack() as first_life, asyncio.timeout(PATIENCE):
+            endpoint = await first_life.enter_async_context(bare_endpoint(key))
+            address = EndpointAddr(endpoint.id(), None, endpoint.bound_sockets())
+            accepted = asyncio.ensure_future(taken(endpoint))
+            session = await subscriber.connect(address, reconnect=Reconnect(initial=0.01, silence=6.0))
+            assert session._silence == 6.0
+            connection = await accepted
+            # What six seconds without a packet do.
+            monkeypatch.setattr(type(session._lite.transport), "stats", lambda _: TransportStats(0, 0))
+            session._lite.give_up_after(0.1)
+            again = asyncio.ensure_future(taken(endpoint))
+            await away(session)
+            assert str(session._kept.loss) == "session closed without a close code, nothing has come for 0.1 seconds"
+            await back(session)
+            # Should it still be there, it knows.
+            assert await connection.closed() == "closed by peer: nothing has come for 0.1 seconds (code 0)"
+            await again
+
+    async def test_is_not_lost_as_long_as_something_comes(self, memory_pair: MakePair) -> None:
+        ours, _ = memory_pair()
+        counts = iter([*range(20), *[20] * 20])
+        ours.stats = lambda: TransportStats(0, 0, received_packets=next(counts))  # type: ignore[method-assign]
+        await fallen_silent(ours, 0.001)
+        assert next(counts) == 20
+        assert len(list(counts)) == 10
+
+    async def test_an_attempt_takes_only_so_long(self) -> None:
+        async with bound() as subscriber, bare_endpoint() as endpoint, asyncio.timeout(PATIENCE):
+            address = EndpointAddr(endpoint.id(), None, endpoint.bound_sockets())
+            accepted = asyncio.ensure_future(taken(endpoint))
+            policy = Reconnect(initial=0, attempts=2, timeout=0.2)
+            session = await subscriber.connect(address, reconnect=policy)
+            (await accepted).close(0, b"restart")
+            # Nobody accepts any more.
+            error = await session.closed()
+            assert error.reason.startswith("it did not come back: peer ")
+            assert error.reason.endswith("did not answer in time")
+
+
+async def taken(endpoint: Endpoint) -> Connection:
+    """The next connection to a bare endpoint, which looks as if a `Moq` had taken it."""
+    incoming = await endpoint.accept_next()
+    assert incoming is not None
+    connection = await (await incoming.accept()).connect()
+    stream = await connection.open_bi()
+    await stream.send().write_all(b"\x01\x01\x00")
+    return connection
 
 
 class TestARestartedPeer:

@@ -297,6 +297,11 @@ class LateTransport(Transport):
             self._later(lambda: self.peer.end(SessionError(code, reason)))
             self.end(SessionError(code, reason, local=True))
 
+    def give_up(self, reason: str) -> None:
+        if self._error is None:
+            self._later(lambda: self.peer.end(SessionError(0, reason)))
+            self.end(SessionError(None, reason))
+
     def lose(self, after: float, peer_after: float) -> None:
         """Cuts the connection; the ends notice after so many seconds."""
         loop = asyncio.get_running_loop()

@@ -479,7 +479,7 @@ class Actor:
         if reconnect is not None:
             peer.remote, peer.reconnect = remote, reconnect
             if peer.session is not None:
-                peer.session._come_back()
+                peer.session._come_back(reconnect)
         if peer.live:
             assert peer.session is not None
             _answer(reply, peer.session)
@@ -499,7 +499,7 @@ class Actor:
         """Dials, and waits until the peer has taken the connection."""
         started = time.monotonic()
         try:
-            transport = self._transport(await self._dialer.dial(remote))
+            transport = self._transport(await self._reached(name, peer, remote))
             result = await (self._until_taken(name, transport) if peer.away else self._confirmed(name, peer, transport))
         except Error as error:
             self._post(_Dialled(name, error))
@@ -512,6 +512,14 @@ class Actor:
             await self._abandon(result, _SHUTDOWN)
         self.counters.connect_time.add(time.monotonic() - started)
         self._post(_Dialled(name, result))
+
+    async def _reached(self, name: str, peer: _Peer, remote: EndpointAddr) -> Connection:
+        """A connection; an attempt to bring a session back may take only so long."""
+        try:
+            async with asyncio.timeout(peer.reconnect.timeout if peer.away and peer.reconnect else None):
+                return await self._dialer.dial(remote)
+        except TimeoutError:
+            raise ConnectError(f"peer {name[:10]} did not answer in time") from None
 
     async def _confirmed(self, name: str, peer: _Peer, transport: IrohTransport) -> MoqSession:
         """A new session on a connection, once the peer has taken that."""
@@ -747,7 +755,7 @@ class Actor:
         peer.stop_retrying()
         peer.session, peer.we_dialled = session, we_dialled
         if peer.reconnect is not None:
-            session._come_back()
+            session._come_back(peer.reconnect)
         self.counters.session_opened(incoming=not we_dialled)
         logger.info("session with %s, dialled by %s", name, "us" if we_dialled else "the peer", extra=fields(peer=name))
         for broadcast, producer in self._published.items():

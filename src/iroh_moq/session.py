@@ -23,6 +23,7 @@ from .lite.policy import Policy
 from .log import fields
 from .model import BroadcastConsumer, OriginConsumer, OriginProducer, normalize_path
 from .model.checks import check_code
+from .reconnect import Reconnect
 from .transport import RecvStream, SendStream, Transport, TransportStats
 from .transport.iroh import iroh_transport
 
@@ -34,6 +35,8 @@ REJECTED = 1
 """The code that a rejected session is closed with."""
 
 _INCOMING_CAPACITY = 64
+
+_PATIENT = Reconnect(silence=None)
 
 Status = Literal["connecting", "connected", "reconnecting", "closed"]
 
@@ -52,6 +55,7 @@ class MoqSession:
         self._kept = Kept()
         self._changed = Signal()
         self._end: SessionError | None = None
+        self._silence: float | None = None
         self._lite = LiteSession(transport, self._publish.consume(), self._subscribe, policy, origin_id, self._kept)
         self._lite.when_over(self._over)
 
@@ -290,10 +294,13 @@ class MoqSession:
         while self._is_away:
             await self._changed.wait()
 
-    def _come_back(self) -> None:
+    def _come_back(self, policy: Reconnect = _PATIENT) -> None:
         """From now on, a loss does not end the session."""
         if not self.is_closed:
             self._kept.enabled = True
+            self._kept.grace = policy.grace
+            self._silence = policy.silence
+            self._lite.give_up_after(policy.silence)
 
     def _attach(self, transport: Transport, first: tuple[SendStream, RecvStream] | None = None) -> None:
         """Goes on with another connection."""
@@ -309,6 +316,7 @@ class MoqSession:
             first,
         )
         self._lite.when_over(self._over)
+        self._lite.give_up_after(self._silence)
         self._changed.notify()
 
     def _over(self) -> None:

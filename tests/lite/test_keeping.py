@@ -238,8 +238,9 @@ class TestBroadcasts:
         kit.kept._expire()
         async with within():
             assert await gone.closed() is None
-            with pytest.raises(SessionClosed):
+            with pytest.raises(MoqError, match="'goes' was not announced again") as caught:
                 await reader.next_group()
+            assert caught.value.code == ErrorCode.DROPPED
         assert not here.is_closed
         assert kit.received.consume_broadcast("stays") == here
         second.close(0, "")

@@ -379,6 +379,12 @@ class QuicTransport(Transport):
             self._protocol.close(code, reason.encode()[:1000].decode(errors="ignore"))
             self.wake()
 
+    def give_up(self, reason: str) -> None:
+        if self._error is None:
+            self._error = SessionError(None, reason)
+            self._protocol.close(0, reason)
+            self.wake()
+
     async def closed(self) -> SessionError:
         await self.until(lambda: self._error is not None)
         assert self._error is not None

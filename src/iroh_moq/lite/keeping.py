@@ -18,10 +18,6 @@ from ..model.track import TrackState
 
 __all__ = ["Kept", "Parked", "Progress"]
 
-_GRACE = 5.0
-"""Seconds that a peer has, once it is back, to announce a broadcast again: nothing in the protocol marks
-the end of what it announces at first."""
-
 _HEADS = 1 << 16
 """How many groups are remembered by their first frames."""
 
@@ -188,13 +184,15 @@ class Kept:
     def __init__(self) -> None:
         self.enabled = False
         """Whether the session comes back."""
+        self.grace = 5.0
+        """Seconds that a peer has, once it is back, to announce a broadcast again: nothing in the protocol marks
+        the end of what it announces at first."""
         self.loss: SessionError | None = None
         """How the last connection was lost, if there is no other yet."""
         self._broadcasts: dict[str, BroadcastState] = {}
         self._asked: dict[str, BroadcastState] = {}
         self._tracks: dict[TrackState, Parked] = {}
         self._grace: asyncio.TimerHandle | None = None
-        self._last_loss = SessionError(None, "lost")
 
     def keeps(self, error: SessionError) -> bool:
         """Whether a connection that ends like this is followed by another.
@@ -206,7 +204,7 @@ class Kept:
     def park(self, announced: dict[str, BroadcastState], asked: dict[str, BroadcastState], error: SessionError) -> None:
         """The connection is lost. Its tracks come one by one."""
         self._stop_grace()
-        self.loss = self._last_loss = error
+        self.loss = error
         self._broadcasts.update(announced)
         self._asked.update(asked)
 
@@ -218,7 +216,7 @@ class Kept:
         """There is a connection again. Gives the broadcasts that need no announcement."""
         self.loss = None
         if self._broadcasts:
-            self._grace = asyncio.get_running_loop().call_later(_GRACE, self._expire)
+            self._grace = asyncio.get_running_loop().call_later(self.grace, self._expire)
         asked, self._asked = self._asked, {}
         return asked
 
@@ -255,7 +253,8 @@ class Kept:
         gone, self._broadcasts = self._broadcasts, {}
         for broadcast in gone.values():
             for parked in self.take_tracks(broadcast):
-                parked.track.fail(SessionClosed(self._last_loss), discard=False)
+                what = f"broadcast {parked.path!r} was not announced again by the peer, which is back"
+                parked.track.fail(MoqError(ErrorCode.DROPPED, what), discard=False)
             broadcast.end(None)
 
     def _stop_grace(self) -> None:

@@ -17,6 +17,7 @@ from .messages import Setup
 from .policy import Policy
 from .priority import CONTROL_PRIORITY
 from .publisher import Publisher
+from .silence import fallen_silent
 from .subscriber import Subscriber
 from .version import version_of
 
@@ -75,6 +76,7 @@ class LiteSession:
         self._tasks.spawn(self._subscriber.run_groups(), "groups")
         if self.version.datagrams:
             self._tasks.spawn(self._subscriber.run_datagrams(), "datagrams")
+        self._listening: asyncio.Task[None] | None = None
         self._owner = TaskScope(name)
         self._supervisor = self._owner.spawn(self._supervise(), "supervisor")
 
@@ -113,6 +115,18 @@ class LiteSession:
         such thing as an acceptance, and a peer that accepts asks for announcements at once.
         """
         await self._publisher.opened()
+
+    def give_up_after(self, silence: float | None) -> None:
+        """From now on, a connection over which nothing has come for so many seconds counts as lost."""
+        if self._listening is not None:
+            self._listening.cancel()
+            self._listening = None
+        if silence is not None:
+            self._listening = self._tasks.spawn(self._listen(silence), "silence")
+
+    async def _listen(self, silence: float) -> None:
+        await fallen_silent(self.transport, silence)
+        self.transport.give_up(f"nothing has come for {silence:g} seconds")
 
     def ask(self, path: str) -> BroadcastConsumer:
         """The peer's broadcast of that name, whether or not it has announced it."""

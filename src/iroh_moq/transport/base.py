@@ -334,6 +334,11 @@ class Transport(ABC):
         """Closes the connection at once, with a code and a reason that the peer sees."""
 
     @abstractmethod
+    def give_up(self, reason: str) -> None:
+        """Ends the connection as one that is lost, because the peer has fallen silent. Should it still be there,
+        it sees code 0 and the reason."""
+
+    @abstractmethod
     async def closed(self) -> SessionError:
         """Waits for the end of the connection and says why it ended."""
 

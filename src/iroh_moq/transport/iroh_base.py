@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from iroh import Connection, EndpointId, IrohError
 
 from ..errors import SessionError
@@ -59,6 +61,21 @@ class IrohTransport(Transport):
     @property
     def close_error(self) -> SessionError | None:
         return self._close_error
+
+    def close(self, code: int, reason: str) -> None:
+        self._end(SessionError(code, reason, local=True))
+
+    def give_up(self, reason: str) -> None:
+        self._end(SessionError(None, reason))
+
+    def _end(self, error: SessionError) -> None:
+        if self._close_error is None:
+            self._close_error = error
+            self._close_connection(error.code or 0, error.reason.encode())
+
+    @abstractmethod
+    def _close_connection(self, code: int, reason: bytes) -> None:
+        """Closes it, with what the peer sees."""
 
     def stats(self) -> TransportStats:
         totals = self._connection.stats()

@@ -104,10 +104,8 @@ class NativeTransport(IrohTransport):
     async def read_datagram(self) -> bytes:
         return await self._native.read_datagram()
 
-    def close(self, code: int, reason: str) -> None:
-        if self._close_error is None:
-            self._close_error = SessionError(code, reason, local=True)
-            self._native.close(code, reason.encode())
+    def _close_connection(self, code: int, reason: bytes) -> None:
+        self._native.close(code, reason)
 
     async def closed(self) -> SessionError:
         if self._close_error is None:

@@ -299,10 +299,8 @@ class PackageTransport(IrohTransport):
         except IrohError as error:
             raise self._error(error) from error
 
-    def close(self, code: int, reason: str) -> None:
-        if self._close_error is None:
-            self._close_error = SessionError(code, reason, local=True)
-            self._connection.close(code, reason.encode())
+    def _close_connection(self, code: int, reason: bytes) -> None:
+        self._connection.close(code, reason)
 
     async def closed(self) -> SessionError:
         if self._close_error is None:

@@ -315,6 +315,10 @@ class MemoryTransport(Transport):
         self._end(SessionError(code, reason, local=True))
         self._peer._end(SessionError(code, reason))
 
+    def give_up(self, reason: str) -> None:
+        self._end(SessionError(None, reason))
+        self._peer._end(SessionError(0, reason))
+
     def lose(self) -> None:
         """Ends the connection on both sides as if the network had gone."""
         self._end(SessionError(None, "timed out"))
