@@ -167,7 +167,8 @@ class MoqSession:
     def stats(self) -> TransportStats:
         """What the connection has carried, its loss, its paths and their round trips.
 
-        For rates, keep an earlier one: ``session.stats().rates_since(earlier)``.
+        They are those of the connection that it has now, or had last. For rates, keep earlier ones:
+        ``session.stats().rates_since(earlier)``.
         """
         return self._lite.transport.stats()
 

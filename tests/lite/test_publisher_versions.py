@@ -375,6 +375,21 @@ class TestTracks:
             assert await exchange.reply.rest() == TrackReply(TrackInfo(7, False, 1.5)).encode()
             await exchange.finish()
 
+    async def test_who_reads_one_is_told_when_the_broadcast_has_just_ended_too(self, memory_pair: MakePair) -> None:
+        async with speaking(memory_pair, LITE_05) as run:
+            broadcast, track = run.publish()
+            subscription = await run.subscribe()
+            await idle()
+            track.write_frame(b"x")
+            broadcast.finish()
+            await idle()
+            exchange = await run.request(TrackRequest("cam", "video").encode())
+            assert await exchange.reply.rest() == TrackReply(TrackInfo(0, False, 30.0)).encode()
+            await exchange.finish()
+            await subscription.finish()
+            await idle()
+            assert await (await run.request(TrackRequest("cam", "video").encode())).refused() == ErrorCode.NOT_FOUND
+
     async def test_a_second_message_is_one_too_many(self, memory_pair: MakePair) -> None:
         async with speaking(memory_pair, LITE_05) as run:
             _, track = run.publish()

@@ -101,6 +101,8 @@ async def publish(
                 await output.json(event="published", name=name, ticket=moq.ticket(), id=str(moq.id()), tracks=names)
             else:
                 _tell_how_to_subscribe(name, moq.ticket(), endpoint.network, feeds, reliable)
+                if allow:
+                    say("Only those that --allow names get in, each with --key-file and the file of its id.")
             try:
                 with progress(lambda: "; ".join(map(_state, feeds)), beside=_reads_terminal(feeds)):
                     await _stream(moq, feeds, reliable)

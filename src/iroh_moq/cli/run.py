@@ -110,7 +110,8 @@ def _failure(error: BaseException) -> BaseException:
             return Failure(Exit.USAGE, str(error))
         case ServerError(code=ErrorCode.UNAUTHORIZED):
             return Failure(
-                Exit.UNREACHABLE, f"{error}. Does its --allow name the id of this side, as `iroh-moq id` shows it?"
+                Exit.UNREACHABLE,
+                f"{error}. Give this command a --key-file, and the peer's --allow the id that `iroh-moq id` shows of it.",
             )
         case ConnectError() | ServerError():
             return Failure(Exit.UNREACHABLE, f"{error}. Is it still running, and is its ticket the latest?")

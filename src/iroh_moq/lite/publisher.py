@@ -21,6 +21,7 @@ from ..errors import Error, ErrorCode, MoqError
 from ..log import fields
 from ..model.broadcast import BroadcastConsumer, BroadcastState
 from ..model.group import GroupState
+from ..model.info import TrackInfo
 from ..model.origin import OriginConsumer
 from ..model.path import strip_prefix
 from ..model.subscription import MAX_GROUP, Subscription
@@ -107,6 +108,8 @@ class Publisher:
         self._open = 0
         self._closed = Signal()
         self._subscriptions: set[int] = set()
+        self._served: dict[tuple[str, str], _Serving] = {}
+        """By broadcast and track, the latest subscription that is under way."""
         self._kinds = {"announce_streams": 0, "probe_streams": 0}
         """How many streams there are of the kinds that have a limit, by its name."""
 
@@ -218,7 +221,13 @@ class Publisher:
                 requests,
                 send,
             )
-            await serving.run()
+            what = request.broadcast, request.track
+            self._served[what] = serving
+            try:
+                await serving.run()
+            finally:
+                if self._served.get(what) is serving:
+                    del self._served[what]
         finally:
             self._subscriptions.discard(request.id)
 
@@ -248,8 +257,12 @@ class Publisher:
     # TRACK
 
     async def _track(self, request: TrackRequest, requests: _Requests, send: SendStream) -> None:
-        broadcast = self._broadcast(request.broadcast, request.track)
-        known = broadcast.known_info(request.track)
+        serving = self._served.get((request.broadcast, request.track))
+        # Whoever reads a track may know what it is, also when its broadcast has just ended.
+        known = None if serving is None else serving.info
+        if known is None:
+            broadcast = self._broadcast(request.broadcast, request.track)
+            known = broadcast.known_info(request.track)
         if known is None:
             await requests.answered_by(self._send_info(broadcast, request.track, send))
         else:
@@ -457,6 +470,11 @@ class _Serving:
         self._groups = TaskScope(f"subscription {request.id}")
         self._serving: asyncio.Task[None] | None = None
         self._expiry: asyncio.TimerHandle | None = None
+
+    @property
+    def info(self) -> TrackInfo | None:
+        """What the track is, where nobody has to be asked."""
+        return self._track.told_info
 
     async def run(self) -> None:
         serving = self._serving = self._tasks.spawn(self._outcome_of_groups(), f"subscription {self._id}")

@@ -8,7 +8,6 @@ broadcasts are the same thing: a producer whose dynamic tracks come over the net
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import replace
 from types import TracebackType
 from typing import Protocol
 
@@ -148,7 +147,7 @@ class BroadcastState:
     def known_info(self, name: str) -> TrackInfo | None:
         """The properties of a track, where nobody has to be asked."""
         track = self.tracks.get(name)
-        return None if track is None or track.info is None else replace(track.info, priority=track.priority)
+        return None if track is None else track.told_info
 
     async def track_info(self, name: str) -> TrackInfo:
         """The properties of a track. One that is yet to be made has those of a track made without any.

@@ -232,6 +232,11 @@ class TrackState:
 
     # What does not change
 
+    @property
+    def told_info(self) -> TrackInfo | None:
+        """What the track is, with its priority as it is now; None while the peer has yet to tell."""
+        return None if self.info is None else replace(self.info, priority=self.priority)
+
     def inform(self, info: TrackInfo) -> None:
         """The peer has told what the track is."""
         self.info = info

@@ -149,19 +149,23 @@ class TransportStats:
         return _part(self.lost_packets, self.sent_packets)
 
     def rates_since(self, earlier: TransportStats) -> TransportRates:
-        """What was carried a second since an earlier look at the same connection; 0 if no time has passed.
+        """What was carried a second since an earlier look; 0 if no time has passed.
+
+        Of a session that has come back meanwhile: what its new connection has carried in that time.
 
         Raises:
             InvalidType: ``earlier`` is no TransportStats.
-            InvalidArgument: it is not earlier, or of another connection.
+            InvalidArgument: it is not earlier.
         """
         if not isinstance(earlier, TransportStats):
             raise InvalidType(f"earlier must be a TransportStats, not {type(earlier).__name__}")
         seconds = self.taken - earlier.taken
         names = ("sent_bytes", "received_bytes", "sent_packets", "received_packets", "lost_packets")
         more = {name: getattr(self, name) - getattr(earlier, name) for name in names}
-        if seconds < 0 or any(more[name] < 0 for name in names[:-1]):
-            raise InvalidArgument("these stats are no later ones of the same connection")
+        if seconds < 0:
+            raise InvalidArgument("these stats are no later ones")
+        if any(more[name] < 0 for name in names[:-1]):
+            more = {name: getattr(self, name) for name in names}
         # A packet that was taken for lost may turn up.
         loss = _part(max(more.pop("lost_packets"), 0), more["sent_packets"])
         rates = {name: count / seconds if seconds else 0.0 for name, count in more.items()}
