@@ -150,7 +150,10 @@ class ServerError(Error):
 
 
 class RequestError(Error):
-    """A request could not be sent because the connection failed under it."""
+    """A request could not be sent because the connection failed under it.
+
+    Kept for programs that catch it: the calls that there are raise :class:`SessionClosed` then, or :class:`ConnectError`.
+    """
 
 
 class InternalConsistencyError(Error):

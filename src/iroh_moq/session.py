@@ -136,6 +136,8 @@ class MoqSession:
     def publish(self, name: str, consumer: BroadcastConsumer) -> None:
         """Offers a broadcast to this peer alone; one of the same name is replaced.
 
+        Does nothing in a session that has ended, and with a broadcast that has.
+
         Raises:
             InvalidArgument, InvalidType: the name or the consumer cannot be used.
         """

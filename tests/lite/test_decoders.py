@@ -287,6 +287,14 @@ class TestTimedGroupDecoder:
         assert decoder.feed(b"\x01\x01d") == [b"d"]
         assert decoder.times == [0]
 
+    def test_a_view_is_kept_only_if_most_of_it_is_needed(self) -> None:
+        large, begun = bytes(200_000), varint(1 << 20) + bytes(20_000)
+        for before, kept in ((b"", memoryview), (varint(len(large)) + large, bytes)):
+            decoder = d.GroupDecoder(LITE_03, m.Group(0, 0))
+            decoder.feed(memoryview(before + begun))
+            assert decoder._pieces is not None
+            assert [type(piece) for piece in decoder._pieces] == [kept]
+
     def test_large_frames_are_cut_from_a_view(self) -> None:
         large = bytes(20_000)
         data = b"\x00\x02\x00\x00" + b"".join(varint(2 * 5) + varint(len(large)) + large for _ in range(3))

@@ -398,7 +398,9 @@ class GroupDecoder:
             if position <= len(data) and size <= self._max_frame_size:
                 frames.append(bytes(data[start:position]))
             else:
-                self._begin(size, data[start:])
+                part = data[start:]
+                # A view keeps alive all that came with it, which counts as much as the part.
+                self._begin(size, part if 2 * len(part) >= len(data) else bytes(part))
                 return len(data)
         return position
 

@@ -13,7 +13,6 @@ __all__ = [
     "MAX_PATH_PARTS",
     "check_name",
     "has_prefix",
-    "join_path",
     "normalize_path",
     "strip_prefix",
 ]
@@ -69,8 +68,3 @@ def has_prefix(path: str, prefix: str) -> bool:
 def strip_prefix(path: str, prefix: str) -> str:
     """What follows the prefix, which must match."""
     return path[len(prefix) + 1 :] if prefix else path
-
-
-def join_path(prefix: str, suffix: str) -> str:
-    """The path of ``suffix`` below ``prefix``; either may be empty."""
-    return f"{prefix}/{suffix}" if prefix and suffix else prefix or suffix
