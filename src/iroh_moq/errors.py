@@ -152,7 +152,7 @@ class ServerError(Error):
 class RequestError(Error):
     """A request could not be sent because the connection failed under it.
 
-    Kept for programs that catch it: the calls that there are raise :class:`SessionClosed` then, or :class:`ConnectError`.
+    Kept for programs that catch it: the calls that there are raise :class:`SessionClosed` or :class:`ConnectError`.
     """
 
 

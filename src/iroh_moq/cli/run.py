@@ -111,7 +111,7 @@ def _failure(error: BaseException) -> BaseException:
         case ServerError(code=ErrorCode.UNAUTHORIZED):
             return Failure(
                 Exit.UNREACHABLE,
-                f"{error}. Give this command a --key-file, and the peer's --allow the id in it: `iroh-moq id` shows that.",
+                f"{error}. Does this command have a --key-file, and --allow the id that `iroh-moq id` shows of that?",
             )
         case ConnectError() | ServerError():
             return Failure(Exit.UNREACHABLE, f"{error}. Is it still running, and is its ticket the latest?")
