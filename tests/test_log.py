@@ -76,7 +76,7 @@ async def test_records_of_streams_have_the_broadcast_and_the_track(caplog: pytes
     seen = [(*(vars(entry).get(name) for name in FIELDS), entry.name) for entry in caplog.records]
     here, there = str(alice.id()), str(bob.id())
     for expected in (
-        (None, "cam", None, None, "iroh_moq.actor"),
+        (None, "cam", None, None, "iroh_moq.published"),
         (there, "cam", "video", None, "iroh_moq.lite.publisher"),
         (here, "cam", "video", None, "iroh_moq.lite.subscriber"),
         (there, "cam", "audio", "not_found", "iroh_moq.lite.publisher"),

@@ -1,6 +1,6 @@
 """The event loop of a `Moq`: one inbox, one loop, and a short method for every kind of event.
 
-It holds the table of sessions by peer and of broadcasts by name, and nothing else changes either.
+It holds the table of sessions by peer, and that of broadcasts (`Published`), and nothing else changes either.
 
 **One connection per peer.** A peer may dial us while we dial it. The connection that the endpoint
 with the smaller id dialled survives, and each side can tell by itself which that is:
@@ -24,14 +24,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 from iroh import Connection, Endpoint, EndpointAddr
 
-from .access import EVERYBODY, EVERYTHING, Access, Audience, Offer
+from .access import EVERYTHING, Access, Audience
 from .address import Dialer
 from .aio import TaskScope, reap
 from .errors import ConnectError, Error, ErrorCode, InternalConsistencyError, ServerError, SessionError
@@ -41,6 +41,7 @@ from .lite.policy import Policy
 from .log import fields
 from .metrics import Counters, Metrics
 from .model import BroadcastProducer
+from .published import Published
 from .reconnect import Reconnect
 from .refusals import Refusals
 from .session import IncomingSessionStream, MoqSession
@@ -191,22 +192,6 @@ Message = Connect | Incoming | Publish | Unpublish | GetPublished
 _Event = Message | _Dialled | _Abandoned | _HoldOver | _Lost | _Retry | _SessionEnded | _BroadcastEnded | _Stop
 
 
-class _Watch:
-    """Has the actor told when a published broadcast ends."""
-
-    __slots__ = ("_ending", "_post")
-
-    def __init__(self, post: Callable[[_Event], None], ending: _BroadcastEnded) -> None:
-        self._post = post
-        self._ending = ending
-
-    def rerouted(self) -> None:
-        """Those that are published here are made here, or known to their origins."""
-
-    def ended(self) -> None:
-        self._post(self._ending)
-
-
 @dataclass(slots=True)
 class _Peer:
     """What there is with one peer. `session` is the live one, or one that is away and comes back; `waiting`
@@ -276,9 +261,7 @@ class Actor:
         self._origin_id = new_origin_id()
         self._inbox: asyncio.Queue[_Event] = asyncio.Queue()
         self._peers: dict[str, _Peer] = {}
-        self._published: dict[str, BroadcastProducer] = {}
-        self._watches: dict[str, _Watch] = {}
-        self._offers: dict[str, Offer] = {}
+        self._published = Published(self._sessions, lambda *ended: self._post(_BroadcastEnded(*ended)))
         self._streams: WeakSet[IncomingSessionStream] = WeakSet()
         self._limits = limits
         self._deciding: dict[str, int] = {}
@@ -393,13 +376,13 @@ class Actor:
             case Incoming(connection, access):
                 self._incoming(self._transport(connection), access)
             case Publish(name, producer, audience, reply):
-                self._publish(name, producer, audience)
+                self._published.publish(name, producer, audience)
                 _answer(reply, None)
             case Unpublish(name, reply):
-                self._unpublish(name)
+                self._published.unpublish(name)
                 _answer(reply, None)
             case GetPublished(reply):
-                _answer(reply, list(self._published))
+                _answer(reply, self._published.names())
             case _Dialled(peer, result):
                 self._dialled(peer, result)
             case _Abandoned(peer):
@@ -413,56 +396,11 @@ class Actor:
             case _SessionEnded(peer, session, error):
                 self._session_ended(peer, session, error)
             case _BroadcastEnded(name, producer):
-                if self._published.get(name) is producer:
-                    self._unpublish(name)
+                self._published.end(name, producer)
 
     def _post(self, event: _Event) -> None:
         if not self._closed:
             self._inbox.put_nowait(event)
-
-    # Broadcasts
-
-    def _publish(self, name: str, producer: BroadcastProducer, audience: Audience) -> None:
-        before = self._published.get(name)
-        if self._published.get(name) is not producer:
-            self._forget(name)
-            self._published[name] = producer
-            watch = self._watches[name] = _Watch(self._post, _BroadcastEnded(name, producer))
-            producer._state.watchers[watch] = None
-        if producer.is_closed:
-            self._forget(name)
-        else:
-            self._offers.pop(name, None)
-            if audience != EVERYBODY:
-                self._offers[name] = Offer(producer._state, audience)
-            logger.debug("broadcast %r is published", name, extra=fields(broadcast=name))
-        for session in self._sessions():
-            self._offer(session, name, producer, before)
-
-    def _offer(
-        self, session: MoqSession, name: str, producer: BroadcastProducer, before: BroadcastProducer | None = None
-    ) -> None:
-        """Offers a broadcast to the peer of a session, if it is to learn of it, in place of the one before."""
-        offer = self._offers.get(name)
-        if not producer.is_closed and (offer is None or offer.audience.learns(session._lite.policy.peer)):
-            session.publish(name, producer.consume())
-        elif before is not None:
-            session.origin_producer().unpublish_broadcast(name, before.consume())
-
-    def _unpublish(self, name: str) -> None:
-        producer = self._forget(name)
-        if producer is not None:
-            logger.debug("broadcast %r is published no more", name, extra=fields(broadcast=name))
-            consumer = producer.consume()
-            for session in self._sessions():
-                session.origin_producer().unpublish_broadcast(name, consumer)
-
-    def _forget(self, name: str) -> BroadcastProducer | None:
-        producer = self._published.pop(name, None)
-        self._offers.pop(name, None)
-        if producer is not None:
-            producer._state.watchers.pop(self._watches.pop(name), None)
-        return producer
 
     # Sessions
 
@@ -745,7 +683,7 @@ class Actor:
 
     def _session(self, transport: IrohTransport, access: Access) -> MoqSession:
         peer = str(transport.remote_id)
-        policy = Policy(peer, access, self._offers, self.counters, self.refusals, self._limits)
+        policy = Policy(peer, access, self._published.offers, self.counters, self.refusals, self._limits)
         return MoqSession(transport, policy, origin_id=self._origin_id)
 
     def _take(self, name: str, peer: _Peer, session: MoqSession, *, we_dialled: bool) -> None:
@@ -758,8 +696,7 @@ class Actor:
             session._come_back(peer.reconnect)
         self.counters.session_opened(incoming=not we_dialled)
         logger.info("session with %s, dialled by %s", name, "us" if we_dialled else "the peer", extra=fields(peer=name))
-        for broadcast, producer in self._published.items():
-            self._offer(session, broadcast, producer)
+        self._published.offer_all(session)
         self._answer_waiting(peer, session)
         self._tasks.spawn(self._watch(name, session), "watch")
         if not we_dialled:
@@ -810,8 +747,7 @@ class Actor:
                     connection.close(0, _SHUTDOWN.encode())
                 case _Dialled(result=MoqSession() | _Arrived() as dialled):
                     self._discard(dialled)
-        for name in list(self._published):
-            self._forget(name)
+        self._published.clear()
         for stream in list(self._streams):
             stream._end()
         ending: list[MoqSession] = []
