@@ -190,8 +190,9 @@ async def _live(server: Moq) -> None:
 
 
 async def _much(server: Moq) -> None:
-    """A track with much in it."""
+    """A track with much in it, and one that was aborted."""
     broadcast = BroadcastProducer()
+    broadcast.create_track("gone").abort(70)
     track = broadcast.create_track("bulk")
     await server.publish("much", broadcast)
     for _ in range(_BULK):

@@ -79,11 +79,24 @@ class Visit:
                 await session.subscribe("nobody/has/this")
 
     async def _missing(self, session: MoqSession) -> None:
-        """Asks for tracks that are not there."""
-        broadcast = await session.subscribe("cam")
+        """Asks for tracks that are not there, and for one that was aborted."""
+        live, much = await session.subscribe("cam"), await session.subscribe("much")
         for number in range(_GROUPS):
             with suppress(Error):
-                await broadcast.subscribe_track(f"missing {number}").next_group()
+                await live.subscribe_track(f"missing {number}").next_group()
+            with suppress(Error):
+                await much.subscribe_track("gone").next_group()
+
+    async def _beside(self, session: MoqSession) -> None:
+        """Reads, and uses the connection underneath as well."""
+        connection = session.conn()
+        waiting = [asyncio.ensure_future(connection.closed()), asyncio.ensure_future(connection.read_datagram())]
+        try:
+            await self._read(session)
+        finally:
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _much(self, session: MoqSession) -> None:
         """Is sent much, reads a little of it, and leaves."""
@@ -107,6 +120,7 @@ _WORK: dict[str, Callable[[Visit, MoqSession], Awaitable[None]]] = {
     "nothing": Visit._nothing,
     "missing": Visit._missing,
     "much": Visit._much,
+    "beside": Visit._beside,
 }
 
 KINDS = [*_WORK, "hostile"]
