@@ -264,6 +264,9 @@ class Moq:
             await self._router.shutdown()
             await self._endpoint.close()
 
+    def __repr__(self) -> str:
+        return f"<Moq {self._endpoint.id()}>"
+
     async def __aenter__(self) -> Moq:
         return self
 

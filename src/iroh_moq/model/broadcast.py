@@ -502,6 +502,10 @@ class BroadcastConsumer:
     def __hash__(self) -> int:
         return id(self._state)
 
+    def __repr__(self) -> str:
+        ended = ", which has ended" if self._state.closed else ""
+        return f"<BroadcastConsumer {id(self._state):x}{ended}>"
+
 
 def _check_cache(cache: Cache) -> Cache:
     if not isinstance(cache, Cache):
