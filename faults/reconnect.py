@@ -1,8 +1,8 @@
 """Sessions that come back: by themselves, or as an application brings them back that cannot wait.
 
-A peer that is killed or frozen says nothing, and a connection that carries nothing is given up only
-after the library's idle timeout, of half a minute; then `connect(reconnect=...)` brings it back. Who
-has to know earlier reads a heartbeat, which every server here publishes: silence for too long is the
+A peer that is killed or frozen says nothing, and a connection on which nothing comes is given up only
+after 12 seconds, as an idle one says something every five; then `connect(reconnect=...)` brings it back.
+Who has to know earlier reads a heartbeat, which every server here publishes: silence for too long is the
 end of the session, and what begins the next one is the application.
 """
 

@@ -18,7 +18,7 @@ _AT_ONCE = 2
 _PATIENCE = 120.0
 _SILENCE = 1.0
 _PATIENT = 4
-"""Of so many trials one leaves it to the library to notice, which takes half a minute."""
+"""Of so many trials one leaves it to the library to notice, which takes its time."""
 
 CLAIMS = (
     "the transfer ends with the right SHA-256",
