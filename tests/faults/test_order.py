@@ -68,9 +68,8 @@ class TestPlanted:
         assert again["each group comes once, in ascending order, with the frames that were written"] == details[:1]
 
     def test_groups_that_are_overtaken(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def blind(self: _Arrivals, arrival: int) -> bool:
+        def blind(self: _Arrivals, arrival: int) -> None:
             self.remove(arrival)
-            return False
 
         monkeypatch.setattr(_Arrivals, "begun", blind)
         assert "a reliable reader that is told of no error has got everything" in found(tmp_path)
