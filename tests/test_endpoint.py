@@ -198,16 +198,27 @@ class TestNetworks:
             await Moq.bind(network="loopback", authorize=5, addresses=[address])  # type: ignore[arg-type]
         assert is_free(address)
 
-    async def test_one_that_is_cancelled_leaves_nothing_bound(self) -> None:
+    @pytest.mark.parametrize("times", [1, 2])
+    async def test_one_that_is_cancelled_leaves_nothing_bound(self, times: int) -> None:
         address = free_address()
         binding = asyncio.ensure_future(bind_endpoint("loopback", None, [address], None))
-        await asyncio.sleep(0)
-        binding.cancel()
+        for _ in range(times):
+            await asyncio.sleep(0)
+            binding.cancel()
         with pytest.raises(asyncio.CancelledError):
             await binding
         del binding
         gc.collect()
         assert is_free(address)
+
+    async def test_one_that_is_cancelled_and_cannot_be_bound(self) -> None:
+        async with endpoint(addresses=("127.0.0.1:0",)) as first:
+            taken = next(address for address in first.bound_sockets() if address.startswith("127."))
+            binding = asyncio.ensure_future(bind_endpoint("loopback", None, [taken], None))
+            await asyncio.sleep(0)
+            binding.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await binding
 
     async def test_lan_has_no_relay(self) -> None:
         async with endpoint("lan") as made:

@@ -10,7 +10,7 @@ from typing import Any
 from weakref import ref
 
 import pytest
-from iroh import Endpoint, EndpointAddr, EndpointBuilder, EndpointId, Incoming, SecretKey
+from iroh import Connection, Endpoint, EndpointAddr, EndpointBuilder, EndpointId, Incoming, SecretKey
 
 from iroh_moq import (
     ALPN,
@@ -32,6 +32,8 @@ from iroh_moq import (
     SessionClosed,
     actor,
 )
+from iroh_moq.access import EVERYTHING
+from iroh_moq.actor import Connect
 from tests.endpoints import PATIENCE, bare_endpoint, bound, next_news, pair, published, subscribed
 
 
@@ -137,6 +139,29 @@ class TestOneConnectionPerPeer:
             connection = await (await incoming.accept()).connect()
             stream = await connection.open_bi()
             await stream.send().write_all(b"\x01\x01\x00")
+            assert not (await second).is_closed
+
+    async def test_one_that_fails_when_its_caller_has_just_gone_does_not_fail_the_next(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with pair() as (alice, bob), asyncio.timeout(PATIENCE):
+            actor, dial = bob._actor, bob._actor._dialer.dial
+            begun, end = asyncio.Event(), asyncio.Event()
+
+            async def failing(_: EndpointAddr) -> Connection:
+                begun.set()
+                await end.wait()
+                monkeypatch.setattr(actor._dialer, "dial", dial)
+                # In the same turn of the loop the first caller goes, and the next one comes.
+                first.cancel()
+                actor.send(Connect(alice.endpoint.addr(), EVERYTHING, None, second))
+                raise ConnectError("the first")
+
+            monkeypatch.setattr(actor._dialer, "dial", failing)
+            second: asyncio.Future[MoqSession] = asyncio.get_running_loop().create_future()
+            first = asyncio.ensure_future(bob.connect(alice.ticket()))
+            await begun.wait()
+            end.set()
             assert not (await second).is_closed
 
 

@@ -131,6 +131,7 @@ class _Dialled:
     """A dial has come through or failed."""
 
     peer: str
+    dial: asyncio.Task[None] | None
     result: MoqSession | _Arrived | Error
 
 
@@ -383,8 +384,8 @@ class Actor:
                 _answer(reply, None)
             case GetPublished(reply):
                 _answer(reply, self._published.names())
-            case _Dialled(peer, result):
-                self._dialled(peer, result)
+            case _Dialled(peer, dial, result):
+                self._dialled(peer, dial, result)
             case _Abandoned(peer):
                 self._abandoned(peer)
             case _HoldOver(peer, held):
@@ -440,16 +441,17 @@ class Actor:
             transport = self._transport(await self._reached(name, peer, remote))
             result = await (self._until_taken(name, transport) if peer.away else self._confirmed(name, peer, transport))
         except Error as error:
-            self._post(_Dialled(name, error))
+            self._post(_Dialled(name, asyncio.current_task(), error))
             return
         except Exception as error:
             # A defect of ours, which the owner of the task logs; those who wait must hear of it.
-            self._post(_Dialled(name, ConnectError(f"peer {name[:10]} could not be dialled: {error!r}")))
+            failure = ConnectError(f"peer {name[:10]} could not be dialled: {error!r}")
+            self._post(_Dialled(name, asyncio.current_task(), failure))
             raise
         if self._closed:
             await self._abandon(result, _SHUTDOWN)
         self.counters.connect_time.add(time.monotonic() - started)
-        self._post(_Dialled(name, result))
+        self._post(_Dialled(name, asyncio.current_task(), result))
 
     async def _reached(self, name: str, peer: _Peer, remote: EndpointAddr) -> Connection:
         """A connection; an attempt to bring a session back may take only so long."""
@@ -503,8 +505,13 @@ class Actor:
             dialled.close(0, reason)
             await dialled.closed()
 
-    def _dialled(self, name: str, result: MoqSession | _Arrived | Error) -> None:
-        peer = self._peers.setdefault(name, _Peer())
+    def _dialled(self, name: str, dial: asyncio.Task[None] | None, result: MoqSession | _Arrived | Error) -> None:
+        peer = self._peers.get(name)
+        if peer is None or peer.dialling is not dial:
+            # It was given up just when it had come to its end.
+            if not isinstance(result, Error):
+                self._discard(result)
+            return
         peer.dialling = None
         if not isinstance(result, Error):
             if peer.live:

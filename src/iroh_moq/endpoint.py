@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from iroh import Endpoint, EndpointBuilder, IrohError, RelayMode, SecretKey
@@ -85,13 +86,25 @@ async def _bind(network: str, key: bytes | None, addresses: Sequence[str], relay
         return await asyncio.shield(binding)
     except asyncio.CancelledError:
         # Cancelled itself, it would leave an endpoint that nobody can close.
-        endpoint = await binding
-        await endpoint.close()
-        # It stays bound until the last reference is gone, and the traceback would be one.
-        del endpoint, binding
+        await _close(binding)
         raise
     except IrohError as error:
         raise ConnectError(f"cannot bind to {', '.join(addresses) or 'any address'}: {error.message()}") from error
+    finally:
+        # An endpoint stays bound until the last reference is gone, and a traceback would have one.
+        del binding
+
+
+async def _close(binding: asyncio.Future[Endpoint]) -> None:
+    """Closes what is being bound, if it comes to that, however often this is cancelled as well."""
+    while not binding.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait((binding,))
+    try:
+        with suppress(IrohError):
+            await binding.result().close()
+    finally:
+        del binding
 
 
 def _builder(

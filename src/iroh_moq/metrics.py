@@ -75,7 +75,6 @@ class Counters:
         "own_subscriptions",
         "own_subscriptions_opened",
         "peer_subscriptions",
-        "peer_subscriptions_completed",
         "peer_subscriptions_opened",
         "reconnects",
         "sessions",
@@ -90,7 +89,7 @@ class Counters:
         self.handshakes_failed = {"incoming": 0, "outgoing": 0}
         self.reconnects = 0
         self.announcements_sent = self.announcements_received = 0
-        self.peer_subscriptions = self.peer_subscriptions_opened = self.peer_subscriptions_completed = 0
+        self.peer_subscriptions = self.peer_subscriptions_opened = 0
         self.own_subscriptions = self.own_subscriptions_opened = 0
         self.groups_sent = self.frames_sent = self.bytes_sent = 0
         self.groups_received = self.frames_received = self.bytes_received = 0
@@ -173,8 +172,7 @@ class Metrics:
         reconnects: sessions that came back after a loss.
         broadcasts: published now.
         announcements_sent, announcements_received: of broadcasts that came; not of those that went.
-        peer_subscriptions: of peers to tracks of ours, now; ``peer_subscriptions_opened`` in all, and
-            ``peer_subscriptions_completed`` those to which a track was delivered to its end.
+        peer_subscriptions: of peers to tracks of ours, now; ``peer_subscriptions_opened`` in all.
         own_subscriptions: of ours to tracks of peers, now; ``own_subscriptions_opened`` in all.
         groups_sent, frames_sent, bytes_sent: given to connections; once for each subscriber.
         groups_received, frames_received, bytes_received: come from peers.
@@ -201,9 +199,6 @@ class Metrics:
     peer_subscriptions: int = field(metadata=_counted("gauge", "Subscriptions of peers to our tracks."))
     peer_subscriptions_opened: int = field(
         metadata=_counted("counter", "Subscriptions of peers to our tracks that were opened.")
-    )
-    peer_subscriptions_completed: int = field(
-        metadata=_counted("counter", "Subscriptions of peers to our tracks that lasted to the end of the track.")
     )
     own_subscriptions: int = field(metadata=_counted("gauge", "Our subscriptions to tracks of peers."))
     own_subscriptions_opened: int = field(

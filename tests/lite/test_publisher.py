@@ -650,6 +650,38 @@ class TestMaxLatency:
             assert await old.reset() == ErrorCode.OLD
 
 
+class TestDelivered:
+    @pytest.mark.parametrize(("start", "delivered"), [(0, 1), (1, 1), (None, 0)])
+    async def test_a_track_that_a_peer_has_been_sent_whole(
+        self, memory_pair: MakePair, start: int | None, delivered: int
+    ) -> None:
+        async with lite(memory_pair) as run:
+            _, track = run.publish()
+            for text in (b"a", b"b"):
+                track.write_frame(text)
+            exchange = await run.subscribe(ordered=True, start_group=start)
+            await idle()
+            assert track.delivered == 0
+            track.finish()
+            for _ in range(len(track._state.sequences) - (start or 0) if start is not None else 1):
+                await (await run.next_group()).rest()
+            await idle()
+            assert track.delivered == delivered
+            await exchange.finish()
+
+    async def test_not_one_of_which_it_did_not_want_a_part(self, memory_pair: MakePair) -> None:
+        async with lite(memory_pair) as run:
+            _, track = run.publish()
+            exchange = await run.subscribe(ordered=True, start_group=0)
+            await idle()
+            run.begin(track, b"x")
+            (await run.next_group()).stop(0)
+            track.finish()
+            await idle()
+            assert track.delivered == 0
+            await exchange.finish()
+
+
 class TestDemand:
     async def test_a_track_is_made_when_a_peer_asks_for_it(self, memory_pair: MakePair) -> None:
         async with lite(memory_pair) as run:

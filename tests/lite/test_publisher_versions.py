@@ -390,6 +390,18 @@ class TestTracks:
             await idle()
             assert await (await run.request(TrackRequest("cam", "video").encode())).refused() == ErrorCode.NOT_FOUND
 
+    async def test_one_of_a_broadcast_that_has_taken_the_place_of_another(self, memory_pair: MakePair) -> None:
+        """Of which a subscription is still under way."""
+        async with speaking(memory_pair, LITE_05) as run:
+            run.publish()
+            subscription = await run.subscribe()
+            await idle()
+            run.publish(priority=7)
+            exchange = await run.request(TrackRequest("cam", "video").encode())
+            assert await exchange.reply.rest() == TrackReply(TrackInfo(7, False, 30.0)).encode()
+            await exchange.finish()
+            await subscription.finish()
+
     async def test_a_second_message_is_one_too_many(self, memory_pair: MakePair) -> None:
         async with speaking(memory_pair, LITE_05) as run:
             _, track = run.publish()

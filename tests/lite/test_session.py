@@ -140,3 +140,17 @@ class TestTwoSessions:
             sessions[0].close(0, "")
             for session in sessions:
                 await session.closed()
+
+
+async def test_what_has_been_silent_so_far_counts(memory_pair: MakePair) -> None:
+    """However often the session is asked for again."""
+    ours, _ = memory_pair()
+    session = LiteSession(ours, OriginProducer().consume(), OriginProducer())
+    session.give_up_after(60.0)
+    listening = session._listening
+    session.give_up_after(60.0)
+    assert session._listening is listening
+    session.give_up_after(0.01)
+    async with within():
+        error = await session.closed()
+    assert (error.code, error.reason, error.local) == (None, "nothing has come for 0.01 seconds", False)

@@ -20,6 +20,7 @@ from iroh_moq import (
     Subscription,
     TrackConsumer,
 )
+from iroh_moq.aio import reap
 from iroh_moq.lite import receiving
 from iroh_moq.lite.messages import (
     Announce,
@@ -654,6 +655,32 @@ class TestReliable:
             async with within():
                 groups = [await first, await consumer.recv_group(), await consumer.recv_group()]
             assert [group and group.sequence for group in groups] == [0, 1, 2]
+
+    @pytest.mark.parametrize("count", [10, 2 * receiving._SWEEP])
+    async def test_one_that_was_given_up_while_it_was_early_holds_up_none(
+        self, memory_pair: MakePair, count: int
+    ) -> None:
+        async with lite(memory_pair) as run:
+            _, consumer = await self.reliable(run, start_group=0)
+            nameless = await run.group()
+            given_up = await run.group(Group(0, 1).encode())
+            numbers: list[int] = []
+
+            async def read() -> None:
+                while (group := await consumer.recv_group()) is not None:
+                    numbers.append(group.sequence)
+
+            reading = asyncio.ensure_future(read())
+            await idle()
+            given_up.reset(ErrorCode.EVICTED)
+            for number in range(2, count):
+                await run.whole_group(Group(0, number).encode(), b"\x01a")
+                await idle()
+            await nameless.write(Group(0, 0).encode())
+            await nameless.finish()
+            await idle()
+            assert numbers == [0, *range(2, count)]
+            await reap(reading)
 
     @pytest.mark.parametrize("by_arrival", [False, True])
     async def test_what_follows_a_group_that_was_lost_is_not_given(

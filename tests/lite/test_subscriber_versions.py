@@ -24,6 +24,7 @@ from iroh_moq.lite.messages import (
 )
 from iroh_moq.lite.version import LITE_03, LITE_04, LITE_05, MAX_HOPS, Version
 from iroh_moq.lite.wire import varint, zigzag
+from iroh_moq.transport import RecvStream, SendStream
 from tests.conftest import MakePair, idle, within
 from tests.lite.peer import PEER, Exchange, Lite, assert_no_streams, code_of
 from tests.lite.test_publisher_versions import OLD, speaking
@@ -188,6 +189,32 @@ class TestSubscriptions:
             assert await exchange.reply.rest() == b""
             await idle()
             assert_no_streams(run.peer, but=2)
+
+    async def test_who_comes_when_the_first_has_just_left_is_told_too(
+        self, memory_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While no stream can be opened, both are readers of one subscription."""
+        async with speaking(memory_pair, LITE_05) as run:
+            _, broadcast = await announced(run)
+            allowed, open_bi = asyncio.Event(), run.ours.open_bi
+
+            async def slow() -> tuple[SendStream, RecvStream]:
+                await allowed.wait()
+                return await open_bi()
+
+            monkeypatch.setattr(run.ours, "open_bi", slow)
+            first = broadcast.subscribe_track("video")
+            await idle()
+            first.close()
+            await idle()
+            second = broadcast.subscribe_track("video")
+            allowed.set()
+            await run.asked()
+            inquiry = await run.asked()
+            await inquiry.reply.expect(TrackRequest("cam", "video").encode())
+            await tell(inquiry, TrackInfo(timescale=10))
+            async with within():
+                assert (await second.info()).timescale == 10
 
     async def test_the_session_ends_first(self, memory_pair: MakePair) -> None:
         async with speaking(memory_pair, LITE_05) as run:

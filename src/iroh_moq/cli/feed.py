@@ -27,10 +27,10 @@ class Feed:
         self._broadcast = broadcast
         self._new_grouping = grouping
         self._is_file = is_regular_file(source)
-        self._at_end = False
         self._begin()
 
     def _begin(self) -> None:
+        self._at_end = False
         self.meter = Meter()
         self.track = self._broadcast.create_track(self.name)
         self._grouping = self._new_grouping()
@@ -45,37 +45,39 @@ class Feed:
     async def run(self, *, reliable: bool) -> None:
         """Writes the track to the end of its input; where that is reliable, no faster than it is read.
 
-        If all who read reliably have left before that, nobody has a whole file, and most of it may not be kept
-        any more. So whoever comes next gets it from the beginning.
+        If all who read reliably have left before they had all of a file, most of it may not be kept any more. So
+        whoever comes next gets it from the beginning, and this lasts until somebody has had it.
         """
+        with Input(self.source) as source:
+            await source.open()
+            while not await self._copy(source, reliable):
+                say(f"nobody has had all of track {self.name}; the next subscriber gets it from the beginning")
+                self.track.abort(ErrorCode.CANCEL)
+                await source.rewind()
+                self._begin()
+
+    async def _copy(self, source: Input, reliable: bool) -> bool:
+        """Writes the track once; whether that was of use."""
+        must_arrive = reliable and self._is_file
         try:
-            with Input(self.source) as source:
-                await source.open()
-                while True:
-                    data = await source.read()
-                    if reliable and self._is_file and self.meter.frames and not self.track.is_used:
-                        await source.rewind()
-                        self._begin_again()
-                        continue
-                    if not data:
-                        break
-                    if reliable:
-                        await self.track.used()
-                    self._write(self._grouping.feed(data))
-                    if reliable and self._latest is not None:
-                        await self._latest.drained(_BACKLOG)
-                if reliable and not self.meter.frames:
+            while data := await source.read():
+                if must_arrive and self.meter.frames and not self.track.is_used:
+                    return False
+                if reliable:
                     await self.track.used()
-                self._write(self._grouping.end())
-                self._at_end = True
+                self._write(self._grouping.feed(data))
+                if reliable and self._latest is not None:
+                    await self._latest.drained(_BACKLOG)
+            if reliable and not self.meter.frames:
+                await self.track.used()
+            self._write(self._grouping.end())
         finally:
             self._end_group()
-
-    def _begin_again(self) -> None:
-        say(f"nobody has had all of track {self.name}; the next subscriber gets it from the beginning")
-        self._end_group()
-        self.track.abort(ErrorCode.CANCEL)
-        self._begin()
+        self._at_end = True
+        if must_arrive:
+            self.track.finish()
+            await self.track.unused()
+        return self.track.delivered > 0 if must_arrive else True
 
     def _write(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:

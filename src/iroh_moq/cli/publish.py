@@ -106,7 +106,7 @@ async def publish(
             try:
                 with progress(lambda: "; ".join(map(_state, feeds)), beside=_reads_terminal(feeds)):
                     await _stream(moq, feeds, reliable)
-                if reliable and moq.metrics().peer_subscriptions_completed < len(feeds):
+                if reliable and not all(feed.track.delivered for feed in feeds):
                     raise Failure(Exit.INCOMPLETE, "no subscriber has stayed until it had all of it")
             finally:
                 if as_json:

@@ -41,7 +41,7 @@ Exit codes:
   3    the peer cannot be reached, or refused
   4    the broadcast did not come in time, or has no such track
   5    the stream broke off: the peer has gone, or aborted it
-  6    the stream has ended, but a part that --reliable asked for is missing; or nobody has had all
+  6    the stream has ended, but a part of what --reliable asks for is missing, or nobody had all
   7    the reader of this command's output has gone
   130  interrupted (Ctrl-C)
   143  terminated (SIGTERM)

@@ -56,14 +56,14 @@ class Progress:
 
     # While a connection lasts
 
-    def begun(self, number: int) -> None:
+    def begun(self, number: int, reliable: bool = False) -> None:
         """A group has begun; an older one may still be on its way."""
         if number >= self.through:
             ahead = self._ahead
             ahead.add(number)
-            if len(ahead) > _AHEAD:
+            if len(ahead) > _AHEAD and not reliable:
                 # Whatever is this far behind is not waited for any more, as one that never says what it is would
-                # keep all of them in mind.
+                # keep all of them in mind. Those of a reliable track are bounded by what may be unread.
                 self.through = max(ahead) + 1
                 ahead.clear()
 

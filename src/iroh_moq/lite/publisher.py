@@ -257,11 +257,14 @@ class Publisher:
     # TRACK
 
     async def _track(self, request: TrackRequest, requests: _Requests, send: SendStream) -> None:
-        serving = self._served.get((request.broadcast, request.track))
-        # Whoever reads a track may know what it is, also when its broadcast has just ended.
-        known = None if serving is None else serving.info
-        if known is None:
+        try:
             broadcast = self._broadcast(request.broadcast, request.track)
+        except MoqError:
+            # Whoever reads a track may know what it is, also when its broadcast has just ended.
+            serving = self._served.get((request.broadcast, request.track))
+            if serving is None or (known := serving.info) is None:
+                raise
+        else:
             known = broadcast.known_info(request.track)
         if known is None:
             await requests.answered_by(self._send_info(broadcast, request.track, send))
@@ -466,6 +469,9 @@ class _Serving:
         self._sending: dict[GroupSender, None] = {}
         """Those that are under way: by themselves, as a number can be given again once its group has left the cache."""
         self._sent = Signal()
+        self._is_whole = False
+        """Whether all groups of the track, from the first on or that which was asked for, have been delivered."""
+        self._gave_up = False
         self._failure: Error | None = None
         self._groups = TaskScope(f"subscription {request.id}")
         self._serving: asyncio.Task[None] | None = None
@@ -491,7 +497,7 @@ class _Serving:
             if serving.done():
                 if self._failure is not None:
                     raise self._failure
-                self._counters.peer_subscriptions_completed += 1
+                self._track.delivered += self._is_whole
                 self._send.finish()
                 await self._send.acknowledged()
                 # What the connection has acknowledged may not have been read there yet, and would be lost
@@ -594,6 +600,7 @@ class _Serving:
                 await asyncio.sleep(0)
         while self._sending:
             await self._sent.wait()
+        self._is_whole = not self._gave_up and begun == self._track.next_sequence() - (wishes.start_group or 0)
         if Reply.END in replies:
             # A Rust relay that knows the end goes by it as soon as the last group is there, and those
             # that the last has overtaken are lost.
@@ -668,6 +675,7 @@ class _Serving:
             logger.debug("a datagram for %s is lost: %s", self._transport.remote_id, error)
 
     def _done(self, sender: GroupSender) -> None:
+        self._gave_up = self._gave_up or sender.given_up
         if sender in self._sending:
             del self._sending[sender]
             self._waiting.pop(sender, None)

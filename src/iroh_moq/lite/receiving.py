@@ -199,6 +199,7 @@ class Receiving:
         "cut_off",
         "glance",
         "id",
+        "learning",
         "parked",
         "path",
         "progress",
@@ -231,6 +232,8 @@ class Receiving:
         self.broadcast = broadcast
         self.track = track
         self.reliable = False
+        self.learning: asyncio.Task[None] | None = None
+        """What asks for the properties of the track."""
         self.began: float | None = time.monotonic()
         """When it was asked for, until its first group has come."""
         self.tasks: set[asyncio.Task[None]] = set()
@@ -565,7 +568,7 @@ class _GroupReceiver:
 
     def _again(self, sequence: int, subscription: Receiving, progress: Progress) -> GroupState | None:
         """Takes note of a group where a loss is to be survived; the group it goes on with, if that cut it off."""
-        progress.begun(sequence)
+        progress.begun(sequence, subscription.reliable)
         group = progress.take_open(sequence)
         if group is not None:
             self._skip = group.trimmed + len(group.frames)
@@ -636,11 +639,18 @@ class _Behind:
         groups = self._groups
         groups[group] = subscription
         if len(groups) > self._most:
-            # Those that have left the cache are nobody's concern, and one such stream can outlast very many.
-            self._groups = {
-                group: subscription for group, subscription in groups.items() if subscription.track.keeps(group)
-            }
-            self._most = 2 * len(self._groups) + _SWEEP
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Lets go of groups that have left the cache: one such stream can outlast very many."""
+        kept: dict[GroupState, Receiving] = {}
+        for group, subscription in self._groups.items():
+            if subscription.track.keeps(group):
+                kept[group] = subscription
+            else:
+                subscription.track.settle(group)
+        self._groups = kept
+        self._most = 2 * len(kept) + _SWEEP
 
     def reach(self, number: int, subscription: Receiving) -> None:
         """A group of a track whose progress is followed has come."""

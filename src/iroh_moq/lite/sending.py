@@ -63,6 +63,7 @@ class GroupSender:
         "_stream",
         "commitment",
         "committed",
+        "given_up",
         "state",
         "stuck",
         "task",
@@ -82,6 +83,8 @@ class GroupSender:
         self.task: asyncio.Task[None] | None = None
         self.written = False
         """Whether the connection has all of it."""
+        self.given_up = False
+        """Whether the peer does not get all of it, because of this side or because it did not want it."""
         self.stuck = False
         """Whether it was given up because the peer has read nothing of it."""
         self.commitment: int | None = None
@@ -194,6 +197,7 @@ class GroupSender:
         self._stream.when_over(partial(self._done, self))
 
     def _failed(self, error: Error) -> None:
+        self.given_up = True
         if not isinstance(error, ConnectionLost):
             code = reset_code(error)
             self._stream.reset(code)
@@ -208,6 +212,7 @@ class GroupSender:
         """Resets the stream with a code, even while a write on it is blocked."""
         if self.task is not None:
             self.task.cancel()
+        self.given_up = True
         # Not left to the task, which never runs if it is cancelled before its first step.
         self._stream.reset(code)
         if not self.written or code != ErrorCode.CANCEL:

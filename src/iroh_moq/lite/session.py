@@ -76,6 +76,7 @@ class LiteSession:
         self._tasks.spawn(self._subscriber.run_groups(), "groups")
         if self.version.datagrams:
             self._tasks.spawn(self._subscriber.run_datagrams(), "datagrams")
+        self._silence: float | None = None
         self._listening: asyncio.Task[None] | None = None
         self._owner = TaskScope(name)
         self._supervisor = self._owner.spawn(self._supervise(), "supervisor")
@@ -118,6 +119,10 @@ class LiteSession:
 
     def give_up_after(self, silence: float | None) -> None:
         """From now on, a connection over which nothing has come for so many seconds counts as lost."""
+        if silence == self._silence:
+            # What has been heard so far counts.
+            return
+        self._silence = silence
         if self._listening is not None:
             self._listening.cancel()
             self._listening = None

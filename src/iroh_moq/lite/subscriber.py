@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from weakref import WeakValueDictionary
 
-from ..aio import Signal, TaskScope, reap, while_wanted
+from ..aio import TaskScope, reap, while_wanted
 from ..errors import Error, ErrorCode, MoqError, SessionClosed, SessionError, canonical
 from ..log import fields
 from ..model.broadcast import BroadcastState
@@ -227,7 +227,7 @@ class Subscriber:
         *,
         glance: bool = False,
     ) -> None:
-        track.info = None
+        track.info = track.uninformed = None
         if not self._version.datagrams:
             track.without_datagrams = unsupported(self._version, "datagrams")
         subscription = Receiving(self._next_id, path, broadcast, track, self._receiver, progress, glance=glance)
@@ -239,8 +239,7 @@ class Subscriber:
         self._tasks.spawn(self._run_subscription(subscription), f"subscribe {path} {track.name}")
         # After it, as its groups are what is waited for.
         if self._version.track_info:
-            learning = self._learn(path, track, lambda: track.readers, track.demand)
-            self._tasks.spawn(learning, f"track info {path} {track.name}")
+            subscription.learning = self._tasks.spawn(self._learn(path, track), f"track info {path} {track.name}")
         else:
             track.not_informed(unsupported(self._version, "properties of tracks"))
 
@@ -250,7 +249,9 @@ class Subscriber:
         counters.own_subscriptions_opened += 1
         try:
             if subscription.progress is not None and subscription.progress.first is not None:
-                await self._meet(subscription, subscription.progress)
+                while not await self._meet(subscription, subscription.progress):
+                    if not track.readers:
+                        return
             send, recv = await self._transport.open_bi()
             try:
                 await self._follow(subscription, send, recv)
@@ -283,6 +284,8 @@ class Subscriber:
             track.fail(error, discard=False)
         finally:
             counters.own_subscriptions -= 1
+            if subscription.learning is not None:
+                subscription.learning.cancel()
             if not subscription.parked:
                 subscription.broadcast.remove_track(track)
             del self._receiver.subscriptions[subscription.id]
@@ -290,12 +293,16 @@ class Subscriber:
             if not subscription.parked and not track.closed:
                 track.fail(_unread(track), discard=True)
 
-    async def _meet(self, subscription: Receiving, progress: Progress) -> None:
-        """Looks at the latest group of a track, after a loss, to see whether its numbers are still what they were."""
+    async def _meet(self, subscription: Receiving, progress: Progress) -> bool:
+        """Looks at the latest group of a track, after a loss, to see whether its numbers are still what they were.
+
+        Returns:
+            Whether that is done; it is not if the last reader leaves before.
+        """
         track = subscription.track
         wishes = track.subscription
         if wishes is None:
-            return
+            return False
         glance = TrackState(track.name, cache=self._cache)
         async with TrackConsumer(glance, Subscription(priority=wishes.priority)) as consumer:
             self._start(subscription.path, subscription.broadcast, glance, None, glance=True)
@@ -303,6 +310,7 @@ class Subscriber:
                 latest = await while_wanted(_look(consumer, progress), lambda: track.readers, track.demand)
                 if latest is not None and (found := latest.result()) is not None:
                     progress.meet(*found, track, wishes.reliable)
+                return latest is not None
             except SessionClosed as error:
                 raise ConnectionLost(error.error) from error
 
@@ -417,17 +425,20 @@ class Subscriber:
         except ConnectionLost as error:
             raise SessionClosed(error.error) from error
 
-    async def _learn(self, path: str, track: TrackState, wanted: Callable[[], object], changed: Signal) -> None:
-        """Has a track told what it is, as long as anybody reads it."""
+    async def _learn(self, path: str, track: TrackState) -> None:
+        """Has a track told what it is."""
+        error: Error = MoqError(ErrorCode.CANCEL, f"properties of track {track.name!r}")
         try:
-            info = await while_wanted(self._inquire(path, track.name), wanted, changed)
-            if info is not None:
-                track.inform(info.result())
-        except Error as error:
-            track.not_informed(error)
+            track.inform(await self._inquire(path, track.name))
+        except Error as failure:
+            error = failure
         finally:
-            if track.info is None and track.uninformed is None:
-                track.not_informed(MoqError(ErrorCode.CANCEL, f"properties of track {track.name!r}"))
+            lost = self._transport.close_error
+            if track.info is None and (lost is None or not self._kept.keeps(lost)):
+                track.not_informed(error)
+
+    async def _learn_while_wanted(self, path: str, fetching: Fetching) -> None:
+        await while_wanted(self._learn(path, fetching.track), fetching.is_wanted, fetching.changed)
 
     # FETCH
 
@@ -444,8 +455,7 @@ class Subscriber:
             raise SessionClosed(self._transport.close_error)
         fetching = Fetching(self._transport, self._version, Fetch(path, name, priority, sequence), self._limits)
         fetching.track.info = None
-        learning = self._learn(path, fetching.track, fetching.is_wanted, fetching.changed)
-        self._tasks.spawn(learning, f"track info {path} {name}")
+        self._tasks.spawn(self._learn_while_wanted(path, fetching), f"track info {path} {name}")
         task = self._tasks.spawn(fetching.run(), f"fetch {path} {name} {sequence}")
         try:
             return await fetching.begun()

@@ -104,11 +104,12 @@ class Reader:
         self.aside[group.arrival] = group
         heappush(self.early, (group.sequence, group.arrival))
 
-    def take_settled(self, before: float) -> GroupState | None:
-        """The first of those that have overtaken others, if these have come and it lies before that sequence."""
+    def take_settled(self, before: float, kept: dict[int, GroupState]) -> GroupState | None:
+        """The first of those that have overtaken others, if these have come, or it is not in the cache any more, and it
+        lies before that sequence."""
         if self.early and self.early[0][0] < before:
             group = self.aside[self.early[0][1]]
-            if not group.early:
+            if not group.early or kept.get(group.sequence) is not group:
                 heappop(self.early)
                 return self.aside.pop(group.arrival)
         return None
@@ -157,6 +158,7 @@ class TrackState:
         "datagram_sinks",
         "datagrams",
         "datagrams_came",
+        "delivered",
         "demand",
         "dropped_through",
         "error",
@@ -194,6 +196,8 @@ class TrackState:
         """The groups in the order in which they came; some have left the cache since."""
         self.arrivals = 0
         """How many groups have ever come."""
+        self.delivered = 0
+        """How many peers have been sent all of it, to its end."""
         self.dropped_through = -1
         """The highest sequence that has left the cache."""
         self.readers: set[Reader] = set()
@@ -564,7 +568,7 @@ class TrackState:
             reader.arrival = self.log[index].arrival + 1
             index += 1
         following = self.log[index] if index < len(self.log) else None
-        settled = reader.take_settled(math.inf if following is None else following.sequence)
+        settled = reader.take_settled(math.inf if following is None else following.sequence, self.groups)
         if settled is not None:
             return settled
         if following is not None:
@@ -619,6 +623,12 @@ class TrackProducer:
     def is_closed(self) -> bool:
         """Whether the track is finished or aborted, so that no group can be added."""
         return self._state.closed
+
+    @property
+    def delivered(self) -> int:
+        """How many subscriptions of peers were sent every group of the track to its end: all of those from the
+        first, or from that which they had asked for. Where numbers have gaps there is none."""
+        return self._state.delivered
 
     @property
     def is_used(self) -> bool:

@@ -721,8 +721,12 @@ def tell_package():
         loop, future, code = package_told.pop(0)
         if loop is get_running_loop():
             tell_future(future, code)
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(tell_future, future, code)
+        else:
+            try:
+                loop.call_soon_threadsafe(tell_future, future, code)
+            except RuntimeError:
+                # It was closed, with what waited in it.
+                pass
 
 
 def tell_future(future, code):
