@@ -47,7 +47,9 @@ class Moq:
         endpoint: the local endpoint, which stays the caller's.
         authorize: asked for each peer that dials, by its id. It returns True or False, or an `Access`
             with what the peer may do. One that is refused learns nothing but that; so is one for whom
-            the function raises, or returns anything else. Everybody may do everything, without it.
+            the function raises, or returns anything else. Everybody may do everything, without it. A peer
+            whose answer takes over three seconds takes that for a yes: its ``connect`` returns a session,
+            which ends with code 6 if it was none.
         alpns: the versions of the protocol to dial with: the first that the peer takes. Which are
             accepted, the `Router` says.
         limits: how much peers may take of this side; the defaults, without it. Those for handshakes
