@@ -51,10 +51,7 @@ class Feed:
         with Input(self.source) as source:
             await source.open()
             while not await self._copy(source, reliable):
-                say(f"nobody has had all of track {self.name}; the next subscriber gets it from the beginning")
-                self.track.abort(ErrorCode.CANCEL)
                 await source.rewind()
-                self._begin()
 
     async def _copy(self, source: Input, reliable: bool) -> bool:
         """Writes the track once; whether that was of use."""
@@ -62,6 +59,7 @@ class Feed:
         try:
             while data := await source.read():
                 if must_arrive and self.meter.frames and not self.track.is_used:
+                    self._begin_again()
                     return False
                 if reliable:
                     await self.track.used()
@@ -77,7 +75,17 @@ class Feed:
         if must_arrive:
             self.track.finish()
             await self.track.unused()
-        return self.track.delivered > 0 if must_arrive else True
+            if not self.track.delivered:
+                self._begin_again()
+                return False
+        return True
+
+    def _begin_again(self) -> None:
+        """Offers the track anew. At once: whoever comes must never find one that has been aborted."""
+        say(f"nobody has had all of track {self.name}; the next subscriber gets it from the beginning")
+        self._end_group()
+        self.track.abort(ErrorCode.CANCEL)
+        self._begin()
 
     def _write(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
