@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -45,6 +46,13 @@ async def bare_endpoint(key: bytes | None = None, alpns: tuple[bytes, ...] = ALP
         yield endpoint
     finally:
         await endpoint.close()
+
+
+def free_address() -> str:
+    """One of this machine that nobody is bound to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 async def refuse_next(endpoint: Endpoint) -> None:

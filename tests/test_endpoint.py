@@ -16,7 +16,7 @@ from iroh import Endpoint, SecretKey
 from iroh_moq import ConnectError, InvalidArgument, InvalidType, Moq
 from iroh_moq import endpoint as module
 from iroh_moq.endpoint import KEY_SIZE, bind_endpoint, load_or_create_key
-from tests.endpoints import bound
+from tests.endpoints import bound, free_address
 
 KEY = bytes(range(KEY_SIZE))
 
@@ -38,13 +38,6 @@ async def endpoint(
         yield made
     finally:
         await made.close()
-
-
-def free_address() -> str:
-    """One of this machine that nobody is bound to."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def is_free(address: str) -> bool:

@@ -436,22 +436,21 @@ class Actor:
 
     async def _dial(self, name: str, peer: _Peer, remote: EndpointAddr) -> None:
         """Dials, and waits until the peer has taken the connection."""
-        started = time.monotonic()
+        dial, started = asyncio.current_task(), time.monotonic()
         try:
             transport = self._transport(await self._reached(name, peer, remote))
             result = await (self._until_taken(name, transport) if peer.away else self._confirmed(name, peer, transport))
         except Error as error:
-            self._post(_Dialled(name, asyncio.current_task(), error))
+            self._post(_Dialled(name, dial, error))
             return
         except Exception as error:
             # A defect of ours, which the owner of the task logs; those who wait must hear of it.
-            failure = ConnectError(f"peer {name[:10]} could not be dialled: {error!r}")
-            self._post(_Dialled(name, asyncio.current_task(), failure))
+            self._post(_Dialled(name, dial, ConnectError(f"peer {name[:10]} could not be dialled: {error!r}")))
             raise
         if self._closed:
             await self._abandon(result, _SHUTDOWN)
         self.counters.connect_time.add(time.monotonic() - started)
-        self._post(_Dialled(name, asyncio.current_task(), result))
+        self._post(_Dialled(name, dial, result))
 
     async def _reached(self, name: str, peer: _Peer, remote: EndpointAddr) -> Connection:
         """A connection; an attempt to bring a session back may take only so long."""

@@ -9,7 +9,6 @@ import random
 import re
 import shlex
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from iroh_moq import Cache
 from iroh_moq.address import parse_remote
 from tests.cli.processes import LOOPBACK, Process, assert_wrong_usage, finished, pipe, publishing, started, subscribed
+from tests.endpoints import free_address
 
 _CONTENT = random.Random(1).randbytes(3_000_001)
 _MORE_THAN_IS_TAKEN_AHEAD = bytes(32_000_000)
@@ -374,10 +374,7 @@ async def test_interrupted_in_the_middle_of_a_file(
 
 async def test_restarted_in_the_middle_of_a_file(tmp_path: Path) -> None:
     file, key = large_file(tmp_path), ("--key-file", str(tmp_path / "key"))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    again = ("x", "--file", str(file), "--reliable", *key, "--bind", f"127.0.0.1:{port}")
+    again = ("x", "--file", str(file), "--reliable", *key, "--bind", free_address())
     async with publishing(*again) as (first, ticket), AsyncExitStack() as stack:
         arguments = ("subscribe", *LOOPBACK, ticket, "x", "--reliable", "--reconnect")
         subscriber = await stack.enter_async_context(started(*arguments))

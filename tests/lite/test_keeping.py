@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from iroh_moq import BroadcastProducer, ErrorCode, MoqError, NotAnnounced, SessionClosed, SessionError
+from iroh_moq import (
+    BroadcastProducer,
+    ErrorCode,
+    MoqError,
+    NotAnnounced,
+    SessionClosed,
+    SessionError,
+    TrackProducer,
+)
 from iroh_moq.lite import LiteSession, keeping, subscriber
 from iroh_moq.lite.keeping import Kept, Progress
 from iroh_moq.lite.version import VERSIONS
@@ -290,11 +298,16 @@ class TestBroadcasts:
         second.close(0, "")
         await second.closed()
 
-    async def test_a_reader_that_leaves_while_it_is_looked_what_the_peer_has(self, kit: Kit) -> None:
-        first, offered = await self.serve(kit)
+    async def offer(self, kit: Kit) -> tuple[LiteSession, TrackProducer]:
+        """A peer that has begun to offer a broadcast with one track."""
+        session, offered = await self.serve(kit)
         producer = BroadcastProducer()
         track = producer.create_track("video")
         offered.publish_broadcast("cam", producer.consume())
+        return session, track
+
+    async def test_a_reader_that_leaves_while_it_is_looked_what_the_peer_has(self, kit: Kit) -> None:
+        first, track = await self.offer(kit)
         async with within():
             here = await kit.received.consume().wait_broadcast("cam")
             reader = here.subscribe_track("video")
@@ -304,11 +317,8 @@ class TestBroadcasts:
         await kit.lose()
         await first.closed()
         kit.connect()
-        second, offered = await self.serve(kit)
         # One that was restarted, and has no group yet.
-        producer = BroadcastProducer()
-        track = producer.create_track("video")
-        offered.publish_broadcast("cam", producer.consume())
+        second, track = await self.offer(kit)
         async with within():
             await track.used()
             reader.close()
@@ -317,10 +327,7 @@ class TestBroadcasts:
         await second.closed()
 
     async def test_a_group_of_a_peer_that_counts_anew_is_not_mixed_with_one_that_was_cut_off(self, kit: Kit) -> None:
-        first, offered = await self.serve(kit)
-        producer = BroadcastProducer()
-        track = producer.create_track("video")
-        offered.publish_broadcast("cam", producer.consume())
+        first, track = await self.offer(kit)
         async with within():
             here = await kit.received.consume().wait_broadcast("cam")
             reader = here.subscribe_track("video", ordered=True)
@@ -334,11 +341,8 @@ class TestBroadcasts:
         await kit.lose()
         await first.closed()
         kit.connect()
-        second, offered = await self.serve(kit)
         # Its numbers are beyond those of before already.
-        producer = BroadcastProducer()
-        track = producer.create_track("video")
-        offered.publish_broadcast("cam", producer.consume())
+        second, track = await self.offer(kit)
         for number in range(3):
             with track.append_group() as new:
                 for part in (b"key", b"change", b"change"):

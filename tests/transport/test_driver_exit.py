@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.examples.programs import interruptible
 from tests.transport.ends import needs_driver
+from tests.transport.programs import run_python
 
 pytestmark = [
     needs_driver,
@@ -20,8 +18,6 @@ pytestmark = [
 
 TIMES = int(os.environ.get("IROH_MOQ_REPEATED", "2"))
 """How often each way of ending is tried."""
-
-ROOT = Path(__file__).parents[2]
 
 PROGRAM = """
 import asyncio, os, random, signal, sys, threading
@@ -108,17 +104,7 @@ ENDS = {
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
-    # Else an interrupt would be ignored where the tests themselves run in the background.
-    with interruptible():
-        return subprocess.run(
-            [sys.executable, "-X", "faulthandler", "-c", QUIET + PROGRAM + program],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    return run_python(QUIET + PROGRAM + program, "-X", "faulthandler")
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +19,7 @@ from iroh_moq.transport.iroh_native import NativeTransport
 from iroh_moq.transport.iroh_package import PackageTransport
 from tests.transport.contract import closing
 from tests.transport.ends import connections, needs_driver
+from tests.transport.programs import run_python
 
 LIBRARY: Any = iroh_ffi._UniffiLib
 CONTRACT = "ffi_iroh_ffi_uniffi_contract_version"
@@ -144,20 +143,8 @@ asyncio.run(main())
 """
 
 
-def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program with this one's environment, and a little more."""
-    return subprocess.run(
-        [sys.executable, "-X", "dev", "-c", program],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("value", ["1", pytest.param("0", marks=needs_driver), pytest.param("", marks=needs_driver)])
 def test_a_program_runs_either_way(value: str) -> None:
-    ended = run(PROGRAM, IROH_MOQ_NO_EXTENSION=value)
+    ended = run_python(PROGRAM, "-X", "dev", IROH_MOQ_NO_EXTENSION=value)
     reason = "IROH_MOQ_NO_EXTENSION is set" if value == "1" else "in use"
     assert (ended.stdout.splitlines(), ended.stderr, ended.returncode) == ([reason, "b'frame'"], "", 0)

@@ -6,10 +6,7 @@ import asyncio
 import ctypes
 import gc
 import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,8 +17,7 @@ from iroh_moq.transport import iroh_callbacks
 from iroh_moq.transport.driver import driver
 from tests.conftest import within
 from tests.transport.ends import needs_driver
-
-ROOT = Path(__file__).parents[2]
+from tests.transport.programs import run_python
 
 BESIDE = """
 import asyncio, faulthandler, time
@@ -227,15 +223,7 @@ class TestNative:
         assert ctypes.cast(callback, ctypes.c_void_p).value == module.PROGRESS
 
     def test_calls_of_the_package_beside_streams_of_the_same_connection(self) -> None:
-        ended = subprocess.run(
-            [sys.executable, "-c", BESIDE],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        ended = run_python(BESIDE)
         assert ended.returncode == 0, ended.stderr
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
@@ -255,15 +243,7 @@ class TestNative:
             "if not child: os._exit(40 + code)\n"
             "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 41\n"
         )
-        ended = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", program],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        ended = run_python(program, "-W", "ignore")
         assert ended.returncode == 0, ended.stderr
 
 

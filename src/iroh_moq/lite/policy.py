@@ -22,25 +22,6 @@ from .pace import Pace
 
 __all__ = ["Policy", "Refused", "exceeded"]
 
-_REFUSALS = frozenset(
-    {
-        ErrorCode.REQUIRED_EXTENSION,
-        ErrorCode.DECODE,
-        ErrorCode.UNAUTHORIZED,
-        ErrorCode.VERSION,
-        ErrorCode.UNEXPECTED_STREAM,
-        ErrorCode.BOUNDS_EXCEEDED,
-        ErrorCode.DUPLICATE,
-        ErrorCode.NOT_FOUND,
-        ErrorCode.WRONG_SIZE,
-        ErrorCode.PROTOCOL_VIOLATION,
-        ErrorCode.UNEXPECTED_MESSAGE,
-        ErrorCode.UNSUPPORTED,
-        ErrorCode.FRAME_TOO_LARGE,
-    }
-)
-"""Codes by which this side turns a peer's request down. With others, what it asked for has ended."""
-
 _MALFORMED = frozenset(
     {
         ErrorCode.DECODE,
@@ -53,7 +34,16 @@ _MALFORMED = frozenset(
         ErrorCode.FRAME_TOO_LARGE,
     }
 )
-"""Those of them that no peer has reason to cause, and that are worth a warning."""
+"""Codes for what no peer has reason to do, which is worth a warning."""
+
+_REFUSALS = _MALFORMED | {
+    ErrorCode.REQUIRED_EXTENSION,
+    ErrorCode.UNAUTHORIZED,
+    ErrorCode.VERSION,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.UNSUPPORTED,
+}
+"""Codes by which this side turns a peer's request down. With others, what it asked for has ended."""
 
 NO_OFFERS: Mapping[str, Offer] = MappingProxyType({})
 

@@ -543,7 +543,7 @@ class TrackState:
         """The next group in the order in which they came."""
         wishes = reader.subscription
         while (group := self._take_arrived(reader)) is not None:
-            if self.groups.get(group.sequence) is not group or group.sequence < reader.start:
+            if not self.keeps(group) or group.sequence < reader.start:
                 continue
             if wishes.end_group is not None and group.sequence > wishes.end_group:
                 reader.hold(group)
@@ -596,7 +596,7 @@ class TrackState:
         last = math.inf if end is None else end
         if reader.by_arrival:
             return any(
-                self.groups.get(group.sequence) is group and reader.start <= group.sequence <= last
+                self.keeps(group) and reader.start <= group.sequence <= last
                 for group in chain(reader.aside.values(), self.log[self._log_index(reader) :])
             )
         index = bisect_left(self.sequences, reader.floor)
